@@ -1,0 +1,1 @@
+"""Batch Normalization and the Inception networks in JAX and Flax."""
