@@ -1,0 +1,31 @@
+"""Mistakes that the user can mend, told in one sentence and without a traceback."""
+
+import difflib
+import sys
+from collections.abc import Iterable
+
+_LONGEST_LIST = 20
+
+
+class UserError(Exception):
+  """Something in the input is wrong; the message says what, and what to do about it.
+
+  Entry points print the message after `error:` and exit with status 1.
+  """
+
+
+def warn(sentence: str) -> None:
+  """Tells of something that is wrong but does not stop the work."""
+  print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+  """Returns ` Did you mean 'x'? Valid: 'x', 'y'.`, to end the message about an unknown `name`.
+
+  A long list of valid names is left out.
+  """
+  names = list(valid)
+  nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+  question = f" Did you mean '{nearest[0]}'?" if nearest else ""
+  listed = ", ".join(f"'{valid_name}'" for valid_name in names)
+  return f"{question} Valid: {listed}." if len(names) <= _LONGEST_LIST else question

@@ -1,0 +1,173 @@
+"""The layers that every network of the family is made of."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from speedpaper_jax.models import ops
+from speedpaper_jax.models.batch_norm import BatchNorm
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "relu": nn.relu,
+  "sigmoid": nn.sigmoid,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSettings:
+  """What all layers of a network have in common.
+
+  Attributes:
+    batch_norm: copied before each nonlinearity (section 3.2 of the BN paper), where it takes the
+      place of the convolution's bias; None for biases.
+    activation: a key of `ACTIVATIONS`.
+    dtype: of activations and arithmetic; parameters stay in float32.
+    operations: the form of convolution and pooling.
+    axis_name: the mapped axis over devices that the network runs under, if any, so that random
+      draws belong to the rows of the global batch.
+  """
+
+  batch_norm: BatchNorm | None = dataclasses.field(default_factory=BatchNorm)
+  activation: str = "relu"
+  dtype: jnp.dtype = jnp.float32
+  operations: ops.Operations = ops.PLAIN
+  axis_name: str | None = None
+
+
+def kernel_init(
+  key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
+) -> jax.Array:
+  """Truncated normal with variance 2 / fan-in (He et al., arXiv 1502.01852).
+
+  The papers do not say how weights are initialised. This keeps the variance of rectified
+  activations the same from layer to layer. It is drawn on the host, because XLA takes ten seconds
+  to compile as many generators as a network has layers.
+  """
+  # 0.8796 is the standard deviation of a normal distribution cut off at two of its own.
+  std = np.sqrt(2 / np.prod(shape[:-1])) / 0.87962566
+
+  def draw(seed: jax.Array) -> np.ndarray:
+    generator = np.random.default_rng(np.asarray(seed).tolist())
+    values = generator.standard_normal(shape, np.float32)
+    while (outside := np.abs(values) > 2).any():
+      values[outside] = generator.standard_normal(np.count_nonzero(outside), np.float32)
+    return values * np.float32(std)
+
+  drawn = jax.pure_callback(
+    draw, jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.key_data(key)
+  )
+  return drawn.astype(dtype)
+
+
+class Dropout(nn.Module):
+  """Dropout whose mask for a row depends on the row's place in the global batch alone.
+
+  `nn.Dropout` draws one mask for all the rows it sees, so that under a mapped axis the draw would
+  depend on how the batch is divided.
+
+  Attributes:
+    rate: probability of a zero.
+    axis_name: the mapped axis over devices, if any.
+  """
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """[N, ...] → [N, ...]; in training it needs a "dropout" key, the same on all devices."""
+    if not train or self.rate == 0:
+      return x
+    first = 0 if self.axis_name is None else lax.axis_index(self.axis_name) * x.shape[0]
+    rows = first + jnp.arange(x.shape[0])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), rows)
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
+
+
+class SeparableConv(nn.Module):
+  """Filters on each input channel alone, then a 1×1 convolution; a bias where there is no BN.
+
+  Attributes:
+    features: number of filters of the 1×1 convolution.
+    kernel_size: height and width of the depthwise one.
+    depth_multiplier: number of depthwise filters on each input channel.
+    settings: what all layers have in common.
+    strides: in both directions.
+    padding: "SAME" or "VALID", as TensorFlow means them.
+  """
+
+  features: int
+  kernel_size: tuple[int, int]
+  depth_multiplier: int
+  settings: LayerSettings
+  strides: int
+  padding: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[N, H, W, C] → [N, H', W', features]."""
+    settings, filters = self.settings, x.shape[-1] * self.depth_multiplier
+    depthwise = self.param("depthwise_kernel", kernel_init, (*self.kernel_size, 1, filters))
+    pointwise = self.param("pointwise_kernel", kernel_init, (1, 1, filters, self.features))
+    x, depthwise, pointwise = nn.dtypes.promote_dtype(x, depthwise, pointwise, dtype=settings.dtype)
+    x = settings.operations.separable_conv(x, depthwise, pointwise, self.strides, self.padding)
+    if settings.batch_norm is None:
+      x += self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+    return x
+
+
+class ConvBlock(nn.Module):
+  """z = g(BN(Wu)): convolution, batch normalization, nonlinearity.
+
+  Attributes:
+    features: number of filters.
+    kernel_size: height and width.
+    settings: what all layers have in common.
+    strides: in both directions.
+    padding: "SAME" or "VALID", as TensorFlow means them.
+    depth_multiplier: of a separable convolution; None for a dense one.
+  """
+
+  features: int
+  kernel_size: tuple[int, int]
+  settings: LayerSettings
+  strides: int = 1
+  padding: str = "SAME"
+  depth_multiplier: int | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """[N, H, W, C] → [N, H', W', features]."""
+    settings, batch_norm = self.settings, self.settings.batch_norm
+    if self.depth_multiplier is None:
+      convolution: nn.Module = nn.Conv(
+        self.features,
+        self.kernel_size,
+        (self.strides, self.strides),
+        self.padding,
+        use_bias=batch_norm is None,
+        dtype=settings.dtype,
+        kernel_init=kernel_init,
+        conv_general_dilated=settings.operations.conv,
+        name="conv",
+      )
+    else:
+      convolution = SeparableConv(
+        self.features,
+        self.kernel_size,
+        self.depth_multiplier,
+        settings,
+        self.strides,
+        self.padding,
+        name="conv",
+      )
+    x = convolution(x)
+    if batch_norm is not None:
+      x = batch_norm.copy(name="batch_norm")(x, train=train)
+    return ACTIVATIONS[settings.activation](x)

@@ -1,0 +1,206 @@
+"""Convolution, pooling and local response normalization, in a plain form and in one fast on CPUs.
+
+The forms have the same signature and agree up to the order of sums; parameters do not depend on
+them. Images are [N, H, W, C], kernels [height, width, in / groups, out], padding is "SAME" or
+"VALID" in TensorFlow's sense.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Operations(NamedTuple):
+  """The operations that a network is built from, in one form.
+
+  Attributes:
+    conv: the signature of `lax.conv_general_dilated`, as `nn.Conv` calls it.
+    separable_conv: (x, depthwise, pointwise, strides, padding) → depthwise, then 1×1 convolution.
+    max_pool: (x, window, strides, padding) → maximum over windows.
+    avg_pool: the same; means leave the padding out of the count, as TensorFlow's do.
+  """
+
+  conv: Callable[..., jax.Array]
+  separable_conv: Callable[[jax.Array, jax.Array, jax.Array, int, str], jax.Array]
+  max_pool: Callable[[jax.Array, int, int, str], jax.Array]
+  avg_pool: Callable[[jax.Array, int, int, str], jax.Array]
+
+
+def separable_conv(
+  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: str
+) -> jax.Array:
+  """A depthwise convolution and a 1×1 convolution of its outputs, with nothing in between.
+
+  Args:
+    x: [N, H, W, C].
+    depthwise: [height, width, 1, C · multiplier]; filter c · multiplier + m sees channel c alone.
+    pointwise: [1, 1, C · multiplier, out].
+    strides: of the first, in both directions.
+    padding: of the first.
+
+  Returns:
+    [N, H', W', out].
+  """
+  x = _conv(x, depthwise, strides, padding, groups=x.shape[-1])
+  return _conv(x, pointwise, 1, "VALID")
+
+
+def _conv(
+  x: jax.Array, kernel: jax.Array, strides: int, padding: str, groups: int = 1
+) -> jax.Array:
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (strides, strides),
+    padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
+  )
+
+
+def max_pool(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+  """Maximum over square windows: [N, H, W, C] → [N, H', W', C]."""
+  return nn.max_pool(x, (window, window), (strides, strides), padding)
+
+
+def avg_pool(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+  """Mean over square windows, padding not counted: [N, H, W, C] → [N, H', W', C]."""
+  return nn.avg_pool(x, (window, window), (strides, strides), padding, count_include_pad=False)
+
+
+def conv_as_matmul(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  window_strides: Sequence[int],
+  padding: Any,
+  lhs_dilation: Sequence[int] | None = None,
+  rhs_dilation: Sequence[int] | None = None,
+  dimension_numbers: Any = None,
+  feature_group_count: int = 1,
+  batch_group_count: int = 1,
+  precision: Any = None,
+  preferred_element_type: Any = None,
+) -> jax.Array:
+  """`lax.conv_general_dilated`, with 1×1 convolutions as matrix products.
+
+  XLA's CPU back end runs its matrix product two to three times as fast as its convolution.
+  """
+  pointwise = rhs.shape[:2] == (1, 1) and feature_group_count == batch_group_count == 1
+  if pointwise and all(stride == 1 for stride in window_strides):
+    return jnp.einsum(
+      "nhwi,io->nhwo",
+      lhs,
+      rhs[0, 0],
+      precision=precision,
+      preferred_element_type=preferred_element_type,
+    )
+  return lax.conv_general_dilated(
+    lhs,
+    rhs,
+    window_strides,
+    padding,
+    lhs_dilation,
+    rhs_dilation,
+    dimension_numbers,
+    feature_group_count,
+    batch_group_count,
+    precision,
+    preferred_element_type,
+  )
+
+
+def separable_conv_as_dense(
+  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: str
+) -> jax.Array:
+  """`separable_conv` as one dense convolution, whose kernel is the product of the two.
+
+  It has more multiplications, but the CPU back end's grouped convolution takes over ten times as
+  long, gradients included.
+  """
+  height, width, _, filters = depthwise.shape
+  channels = x.shape[-1]
+  kernel = jnp.einsum(
+    "hwcm,cmo->hwco",
+    depthwise.reshape(height, width, channels, filters // channels),
+    pointwise.reshape(channels, filters // channels, -1),
+  )
+  return _conv(x, kernel, strides, padding)
+
+
+def max_pool_by_slices(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+  """`max_pool` as the maximum of strided slices, first along the rows, then along the columns.
+
+  The gradient of the CPU back end's window reduction takes four to ten times as long.
+  """
+  for axis in (1, 2):
+    x = _reduce_slices(jnp.maximum, x, axis, window, strides, padding, -jnp.inf)
+  return x
+
+
+def avg_pool_by_slices(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+  """`avg_pool` as sums of strided slices."""
+  ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+  for axis in (1, 2):
+    x = _reduce_slices(jnp.add, x, axis, window, strides, padding, 0)
+    ones = _reduce_slices(jnp.add, ones, axis, window, strides, padding, 0)
+  return x / ones
+
+
+def _reduce_slices(
+  reduce: Callable[[jax.Array, jax.Array], jax.Array],
+  x: jax.Array,
+  axis: int,
+  window: int,
+  strides: int,
+  padding: str,
+  fill: float,
+) -> jax.Array:
+  """Reduces windows along one axis; `fill` is what the padding holds."""
+  ((before, after),) = lax.padtype_to_pads((x.shape[axis],), (window,), (strides,), padding)
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (before, after)
+  x = jnp.pad(x, widths, constant_values=fill)
+  size = (x.shape[axis] - window) // strides + 1
+  result = None
+  for offset in range(window):
+    part = lax.slice_in_dim(x, offset, offset + (size - 1) * strides + 1, strides, axis)
+    result = part if result is None else reduce(result, part)
+  assert result is not None
+  return result
+
+
+def local_response_norm(
+  x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> jax.Array:
+  """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3).
+
+  x / (k + α/size · Σ x²)^β, the sum over `size` neighbouring channels. The papers give no
+  constants; these are GoogLeNet's in Caffe.
+
+  Args:
+    x: [N, H, W, C].
+    size: number of neighbouring channels, centred; missing ones count as zero.
+    alpha: weight of the mean square.
+    beta: exponent.
+    k: added to the weighted mean square.
+
+  Returns:
+    Array with the shape and dtype of `x`.
+  """
+  squares = jnp.pad(jnp.square(x), [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)])
+  channels = x.shape[-1]
+  total = sum(squares[..., i : i + channels] for i in range(size))
+  return x * (k + alpha / size * total) ** -beta
+
+
+PLAIN = Operations(lax.conv_general_dilated, separable_conv, max_pool, avg_pool)
+CPU = Operations(conv_as_matmul, separable_conv_as_dense, max_pool_by_slices, avg_pool_by_slices)
+
+
+def for_platform(platform: str) -> Operations:
+  """The form that is fastest on `platform` ("cpu", "gpu" or "tpu")."""
+  return CPU if platform == "cpu" else PLAIN

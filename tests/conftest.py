@@ -1,0 +1,20 @@
+"""Eight virtual CPU devices for every test, so that what is sharded is tested sharded."""
+
+import os
+
+# Eight devices share a few cores: one may wait for another longer than XLA does before it aborts.
+os.environ["XLA_FLAGS"] = (
+  f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=600"
+)
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory):
+  """A directory that all commands of the tests share, for prepared data and compiled programs."""
+  return tmp_path_factory.mktemp("scratch")

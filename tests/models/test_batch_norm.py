@@ -1,0 +1,482 @@
+"""Batch Normalization: Algorithm 1 and its gradient, Algorithm 2, section 3.3's invariances."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from speedpaper_jax.models.batch_norm import (
+  BatchNorm,
+  combine_moments,
+  group_moments,
+  recompute_population_statistics,
+  split_groups,
+)
+
+FULLY_CONNECTED = (12, 5)
+CONVOLUTIONAL = (8, 5, 3, 4)
+few_examples = settings(derandomize=True, database=None, deadline=None, max_examples=10)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random(seed, shape, dtype="float64"):
+  return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def random_variables(seed, shape, dtype="float64"):
+  """γ, β and running statistics of a trained layer."""
+  scale, bias, mean, var = np.random.default_rng(seed).uniform(0.5, 2, (4, *np.atleast_1d(shape)))
+  variables = {
+    "params": {"scale": scale, "bias": bias},
+    "batch_stats": {"mean": mean, "var": var},
+  }
+  return jax.tree.map(lambda x: x.astype(dtype), variables)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(module, variables, x):
+  """Returns y and the updated batch_stats."""
+  y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+  return y, updated["batch_stats"]
+
+
+def transform(module, x):
+  """x̂: the module's output with γ = 1 and β = 0."""
+  return train(module, module.init(jax.random.key(0), x, train=True), x)[0]
+
+
+@functools.partial(jax.jit, static_argnames=("epsilon", "groups", "per_activation"))
+def reference(x, scale, bias, epsilon, groups=1, per_activation=False):
+  """Algorithm 1 as it is printed."""
+  grouped = x.reshape(groups, -1, *x.shape[1:])
+  axes = (1,) if per_activation else tuple(range(1, grouped.ndim - 1))
+  mean = grouped.mean(axes, keepdims=True)
+  variance = ((grouped - mean) ** 2).mean(axes, keepdims=True)
+  x_hat = (grouped - mean) / jnp.sqrt(variance + epsilon)
+  return (scale * x_hat + bias).reshape(x.shape)
+
+
+@pytest.fixture
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+class TestAgainstTorch:
+  """float32, where a mean is known to about |mean|/std · 1e-7 standard deviations."""
+
+  @pytest.fixture
+  def torch(self):
+    return pytest.importorskip("torch", reason="PyTorch is the reference")
+
+  @pytest.mark.parametrize(
+    ("shape", "mean", "std"),
+    [
+      ((32, 10), 0, 1),
+      ((32, 10), 10, 0.1),
+      ((2, 3), 0, 1),
+      ((8, 5, 7, 6), 0, 1),
+      ((8, 5, 7, 6), 10, 0.1),
+      ((8, 5, 7, 6), -3, 20),
+    ],
+  )
+  def test_outputs_gradients_and_running_statistics(self, torch, shape, mean, std):
+    variables = random_variables(0, shape[-1], "float32")
+    module = BatchNorm(decay=0.9, epsilon=1e-3)
+    tolerance = 1e-5 * max(1, abs(mean) / std / 10)
+    layer_class = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
+    layer = layer_class(shape[-1], eps=1e-3, momentum=0.1)
+    with torch.no_grad():
+      for ours, theirs in [
+        (variables["params"]["scale"], layer.weight),
+        (variables["params"]["bias"], layer.bias),
+        (variables["batch_stats"]["mean"], layer.running_mean),
+        (variables["batch_stats"]["var"], layer.running_var),
+      ]:
+        theirs.copy_(torch.from_numpy(ours))
+    channels_first = (0, len(shape) - 1, *range(1, len(shape) - 1))
+
+    def to_torch(x):
+      return torch.from_numpy(np.ascontiguousarray(x.transpose(channels_first)))
+
+    def from_torch(x):
+      return x.detach().numpy().transpose(np.argsort(channels_first))
+
+    for step in range(4):
+      x = (mean + std * random(step, shape)).astype("float32")
+      d_y = random(100 + step, shape, "float32")
+      y, vjp, batch_stats = jax.vjp(
+        lambda params, x: train(module, {**variables, "params": params}, x),
+        variables["params"],
+        x,
+        has_aux=True,
+      )
+      d_params, d_x = vjp(d_y)
+      x_torch = to_torch(x).requires_grad_()
+      layer.zero_grad()
+      y_torch = layer(x_torch)
+      y_torch.backward(to_torch(d_y))
+
+      for ours, theirs in [
+        (y, from_torch(y_torch)),
+        (d_x, from_torch(x_torch.grad)),
+        (d_params["scale"], layer.weight.grad),
+        (d_params["bias"], layer.bias.grad),
+        (batch_stats["mean"], layer.running_mean),
+        (batch_stats["var"], layer.running_var),
+      ]:
+        assert_close(ours, theirs, tolerance)
+      variables["batch_stats"] = batch_stats
+
+    layer.eval()
+    inference = module.apply(variables, x, train=False)
+    assert_close(inference, from_torch(layer(to_torch(x))), tolerance)
+
+
+def assert_close(actual, desired, tolerance):
+  """Errors are relative to the largest value, or absolute where that is below one."""
+  desired = np.asarray(desired)
+  assert_allclose(actual, desired, rtol=0, atol=tolerance * max(1, np.abs(desired).max()))
+
+
+@pytest.mark.usefixtures("float64")
+class TestBackward:
+  """The six equations against automatic differentiation of Algorithm 1."""
+
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL], ids=["fc", "conv"])
+  @pytest.mark.parametrize("per_activation", [False, True])
+  @pytest.mark.parametrize("virtual_batch_size", [None, 4])
+  def test_equals_autodiff(self, shape, per_activation, virtual_batch_size):
+    module = BatchNorm(per_activation=per_activation, virtual_batch_size=virtual_batch_size)
+    groups = shape[0] // (virtual_batch_size or shape[0])
+    x = 3 + random(0, shape)
+    variables = random_variables(1, shape[1:] if per_activation else shape[-1:])
+
+    def ours(params, x):
+      return train(module, {**variables, "params": params}, x)[0]
+
+    def theirs(params, x):
+      return reference(x, params["scale"], params["bias"], 1e-3, groups, per_activation)
+
+    y, vjp = jax.vjp(ours, variables["params"], x)
+    y_reference, vjp_reference = jax.vjp(theirs, variables["params"], x)
+    assert_allclose(y, y_reference, rtol=0, atol=1e-10)
+    d_y = random(2, shape)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-10), vjp(d_y), vjp_reference(d_y))
+
+  @pytest.mark.parametrize(
+    ("use_scale", "use_bias"), [(True, True), (True, False), (False, True), (False, False)]
+  )
+  def test_scale_and_bias_can_be_left_out(self, use_scale, use_bias):
+    module = BatchNorm(use_scale=use_scale, use_bias=use_bias)
+    x = random(0, CONVOLUTIONAL)
+    variables = module.init(jax.random.key(0), x, train=True)
+    params = {"scale": jnp.full(4, 2.0)} if use_scale else {}
+    params |= {"bias": jnp.full(4, 3.0)} if use_bias else {}
+    assert params.keys() == variables.get("params", {}).keys()
+
+    def ours(params, x):
+      return train(module, {**variables, "params": params}, x)[0]
+
+    def theirs(params, x):
+      return reference(x, params.get("scale", 1.0), params.get("bias", 0.0), 1e-3)
+
+    y, vjp = jax.vjp(ours, params, x)
+    y_reference, vjp_reference = jax.vjp(theirs, params, x)
+    assert_allclose(y, y_reference, rtol=0, atol=1e-10)
+    d_y = random(1, CONVOLUTIONAL)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-10), vjp(d_y), vjp_reference(d_y))
+
+  def test_running_statistics_carry_no_gradient(self):
+    x = random(0, FULLY_CONNECTED)
+    variables = random_variables(1, 5)
+
+    def summed_statistics(x):
+      return sum(jnp.sum(leaf) for leaf in train(BatchNorm(), variables, x)[1].values())
+
+    assert_array_equal(jax.grad(summed_statistics)(x), np.zeros_like(x))
+
+
+def test_the_input_is_the_only_activation_kept_for_the_backward_pass():
+  x = jnp.asarray(random(0, CONVOLUTIONAL, "float32"))
+  variables = random_variables(1, 4, "float32")
+  _, vjp = jax.vjp(
+    lambda params, x: train(BatchNorm(), {**variables, "params": params}, x)[0],
+    variables["params"],
+    x,
+  )
+  large = [leaf for leaf in jax.tree.leaves(vjp) if leaf.size > x.shape[-1]]
+  assert len(large) == 1
+  assert_array_equal(large[0].reshape(x.shape), x)
+
+
+@pytest.mark.usefixtures("float64")
+class TestIdentities:
+  """What Algorithm 1 says of x̂."""
+
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL])
+  @pytest.mark.parametrize("epsilon", [1e-5, 1e-3, 0.1])
+  def test_mean_and_variance_of_the_normalized_values(self, shape, epsilon):
+    x = 5 + 0.3 * random(0, shape)
+    axes = tuple(range(len(shape) - 1))
+    x_hat = np.asarray(transform(BatchNorm(epsilon=epsilon), x))
+    assert_allclose(x_hat.sum(axes), 0, atol=1e-10)
+    assert_allclose((x_hat**2).mean(axes), x.var(axes) / (x.var(axes) + epsilon), rtol=1e-10)
+
+  @few_examples
+  @given(seed=seeds, mean=st.floats(-100, 100), std=st.floats(0.01, 100))
+  def test_a_scale_of_the_deviation_and_a_bias_of_the_mean_recover_the_input(self, seed, mean, std):
+    x = mean + std * random(seed, FULLY_CONNECTED)
+    params = {"scale": np.sqrt(x.var(0) + 1e-3), "bias": x.mean(0)}
+    variables = {**random_variables(seed, 5), "params": params}
+    with jax.enable_x64(True):
+      assert_allclose(train(BatchNorm(), variables, x)[0], x, rtol=1e-10, atol=1e-10)
+
+  def test_in_training_an_example_depends_on_the_rest_of_its_batch(self):
+    x = random(0, FULLY_CONNECTED)
+    others = x.copy()
+    others[1:] += random(1, others[1:].shape)
+    difference = transform(BatchNorm(), x)[0] - transform(BatchNorm(), others)[0]
+    assert np.all(np.abs(difference) > 1e-3)
+
+  def test_in_inference_it_does_not(self):
+    x = random(0, FULLY_CONNECTED)
+    variables = random_variables(1, 5)
+    # Three rows do not divide into groups of two: inference knows no groups.
+    module = BatchNorm(virtual_batch_size=2)
+    in_batch = module.apply(variables, x, train=False)
+    assert_allclose(module.apply(variables, x[:3], train=False), in_batch[:3], rtol=1e-14)
+    assert_allclose(module.apply(variables, x[:1], train=False), in_batch[:1], rtol=1e-14)
+
+
+class TestScaleInvariance:
+  """Section 3.3, exact in the limit of a vanishing ε."""
+
+  @few_examples
+  @given(seed=seeds, log_a=st.floats(-5, 5))
+  def test_scaled_weights_give_the_same_outputs_and_smaller_gradients(self, seed, log_a):
+    a = np.exp(log_a)
+    u, weights = random(seed, (16, 6)), random(seed + 1, (6, 5))
+    variables, d_y = random_variables(seed + 2, 5), random(seed + 3, (16, 5))
+
+    def bn(weights, u):
+      return train(BatchNorm(epsilon=1e-20), variables, u @ weights)[0]
+
+    with jax.enable_x64(True):
+      y, vjp = jax.vjp(bn, weights, u)
+      y_scaled, vjp_scaled = jax.vjp(bn, a * weights, u)
+      d_weights, d_u = vjp(d_y)
+      d_weights_scaled, d_u_scaled = vjp_scaled(d_y)
+      assert_allclose(y_scaled, y, rtol=1e-9, atol=1e-9)
+      assert_allclose(d_u_scaled, d_u, rtol=1e-9, atol=1e-9)
+      assert_allclose(a * d_weights_scaled, d_weights, rtol=1e-9, atol=1e-9)
+
+
+class TestVariance:
+  @few_examples
+  @given(seed=seeds, mean=st.floats(-1e4, 1e4, width=32), std=st.sampled_from([0, 1e-4, 1e-2, 1]))
+  def test_is_accurate_and_never_negative_in_float32(self, seed, mean, std):
+    x = (mean + std * random(seed, (64, 3))).astype("float32")
+    variance = group_moments(split_groups(x, 1), False).variance.ravel()
+    assert np.all(variance >= 0)
+    # E[x²] - E[x]² would be off by up to 8: x² is about 1e8 and has seven digits.
+    rounding = np.finfo("float32").eps * abs(mean)
+    assert_allclose(variance, x.astype("float64").var(0), rtol=1e-5, atol=(4 * rounding) ** 2)
+
+  @pytest.mark.parametrize("value", [0, 1e4, -1e4])
+  def test_a_constant_feature_becomes_its_bias(self, value):
+    x = np.full((64, 3), value, "float32")
+    assert_array_equal(transform(BatchNorm(), x), np.zeros_like(x))
+
+  @few_examples
+  @given(seed=seeds, parts=st.sampled_from([1, 2, 3, 4, 8]), mean=st.floats(-1e3, 1e3))
+  def test_moments_of_parts_combine_into_those_of_the_whole(self, seed, parts, mean):
+    x = mean + random(seed, (24, 3)) * np.arange(1, 25)[:, None]
+    with jax.enable_x64(True):
+      of_parts = group_moments(split_groups(x, parts), False)
+      joint = combine_moments(of_parts)
+      assert of_parts.count == 24 // parts
+      assert joint.count == 24
+      assert_allclose(joint.mean.ravel(), x.mean(0), rtol=1e-12, atol=1e-12)
+      assert_allclose(joint.variance.ravel(), x.var(0), rtol=1e-12)
+      assert_allclose(joint.unbiased_variance.ravel(), x.var(0, ddof=1), rtol=1e-12)
+
+  def test_count_is_over_the_batch_and_all_locations(self):
+    x = split_groups(jnp.zeros(CONVOLUTIONAL), 2)
+    assert group_moments(x, per_activation=False).count == 4 * 5 * 3
+    assert group_moments(x, per_activation=True).count == 4
+
+
+class TestVirtualBatches:
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL])
+  @pytest.mark.parametrize("unbiased", [True, False])
+  @pytest.mark.usefixtures("float64")
+  def test_each_group_is_normalized_alone_and_statistics_are_averaged(self, shape, unbiased):
+    x = random(0, shape)
+    variables = random_variables(1, shape[-1])
+    alone = BatchNorm(decay=0.9, unbiased_running_variance=unbiased)
+    y, batch_stats = train(alone.copy(virtual_batch_size=4), variables, x)
+    separate = [train(alone, variables, x[i : i + 4]) for i in range(0, len(x), 4)]
+    assert_allclose(y, np.concatenate([y for y, _ in separate]), rtol=1e-12, atol=1e-12)
+    for name in ("mean", "var"):
+      average = np.mean([stats[name] for _, stats in separate], axis=0)
+      assert_allclose(batch_stats[name], average, rtol=1e-12)
+
+  def test_rows_that_do_not_divide_are_refused(self):
+    with pytest.raises(ValueError, match="12 rows does not divide into groups of virtual"):
+      train(BatchNorm(virtual_batch_size=5), random_variables(0, 5), np.zeros((12, 5)))
+    with pytest.raises(ValueError, match="12 rows do not divide into 5 groups"):
+      split_groups(jnp.zeros((12, 5)), 5)
+
+  @pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+      (BatchNorm(), (1, 5)),
+      (BatchNorm(virtual_batch_size=1), (12, 5)),
+      (BatchNorm(), (1, 1, 1, 5)),
+      (BatchNorm(per_activation=True), (1, 4, 4, 5)),
+    ],
+  )
+  def test_a_single_value_of_a_feature_is_refused(self, module, shape):
+    features = shape[1:] if module.per_activation else shape[-1:]
+    with pytest.raises(ValueError, match="more than one value of each feature"):
+      train(module, random_variables(0, features), np.zeros(shape))
+
+  def test_a_single_row_initializes_and_leaves_the_statistics_alone(self):
+    module = BatchNorm(virtual_batch_size=32, axis_name="devices")
+    variables = module.init(jax.random.key(0), jnp.ones((1, 5)), train=True)
+    expected = {
+      "params": {"scale": np.ones(5), "bias": np.zeros(5)},
+      "batch_stats": {"mean": np.zeros(5), "var": np.ones(5)},
+    }
+    jax.tree.map(assert_array_equal, variables, expected)
+
+
+class TestReducedPrecision:
+  @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+  @pytest.mark.parametrize("is_training", [True, False])
+  def test_statistics_and_arithmetic_are_in_float32(self, dtype, is_training):
+    x = (20 + random(0, (64, 4, 4, 3))).astype(dtype)
+    d_y = random(1, x.shape).astype(dtype)
+    variables = random_variables(2, 3, "float32")
+
+    def apply(params, x):
+      return BatchNorm().apply(
+        {**variables, "params": params}, x, train=is_training, mutable=["batch_stats"]
+      )
+
+    y, vjp, updated = jax.vjp(apply, variables["params"], x, has_aux=True)
+    y_wide, vjp_wide, updated_wide = jax.vjp(
+      apply, variables["params"], x.astype("float32"), has_aux=True
+    )
+    assert y.dtype == dtype
+    assert_array_equal(y, y_wide.astype(dtype))
+    jax.tree.map(assert_array_equal, updated, updated_wide)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {np.dtype("float32")}
+
+    (d_params, d_x), (d_params_wide, d_x_wide) = vjp(d_y), vjp_wide(d_y.astype("float32"))
+    assert d_x.dtype == dtype
+    assert {leaf.dtype for leaf in jax.tree.leaves(d_params)} == {np.dtype("float32")}
+    assert_array_equal(d_x, d_x_wide.astype(dtype))
+    jax.tree.map(assert_array_equal, d_params, d_params_wide)
+
+
+@pytest.mark.usefixtures("float64")
+class TestRunningStatistics:
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL])
+  @pytest.mark.parametrize("unbiased", [True, False])
+  def test_are_moving_averages_of_the_mean_and_the_variance(self, shape, unbiased):
+    module = BatchNorm(decay=0.75, unbiased_running_variance=unbiased)
+    axes = tuple(range(len(shape) - 1))
+    batch_stats = {"mean": np.zeros(shape[-1]), "var": np.ones(shape[-1])}
+    mean, var = batch_stats["mean"], batch_stats["var"]
+    for step in range(3):
+      x = step + random(step, shape)
+      variables = {**random_variables(0, shape[-1]), "batch_stats": batch_stats}
+      _, batch_stats = train(module, variables, x)
+      mean = 0.75 * mean + 0.25 * x.mean(axes)
+      var = 0.75 * var + 0.25 * x.var(axes, ddof=1 if unbiased else 0)
+    assert_allclose(batch_stats["mean"], mean, rtol=1e-12)
+    assert_allclose(batch_stats["var"], var, rtol=1e-12)
+
+  def test_stay_as_they_are_where_they_are_not_mutable(self):
+    x = random(0, FULLY_CONNECTED)
+    variables = random_variables(1, 5)
+    y, updated = BatchNorm().apply(variables, x, train=True, mutable=["batch_moments"])
+    assert updated.keys() == {"batch_moments"}
+    assert_allclose(y, train(BatchNorm(), variables, x)[0], rtol=1e-12)
+
+
+class TwoLayers(nn.Module):
+  """Two 1×1 convolutions, each normalised and rectified."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    for features in (4, 6):
+      x = nn.Dense(features, use_bias=False)(x)
+      x = nn.relu(BatchNorm()(x, train=train))
+    return x
+
+
+@pytest.mark.usefixtures("float64")
+class TestPopulationStatistics:
+  """Algorithm 2."""
+
+  def test_are_averages_over_batches_and_give_the_affine_map_of_line_11(self):
+    model = TwoLayers()
+    batches = [step + random(step, (6, 5, 4, 3)) for step in range(4)]
+    initial = model.init(jax.random.key(0), batches[0], train=False)
+    params = {
+      **initial["params"],
+      "BatchNorm_0": random_variables(1, 4)["params"],
+      "BatchNorm_1": random_variables(2, 6)["params"],
+    }
+    variables = {**initial, "params": params}
+
+    @jax.jit
+    def batch_moments(batch):
+      return model.apply(variables, batch, train=True, mutable=["batch_moments"])[1][
+        "batch_moments"
+      ]
+
+    batch_stats = recompute_population_statistics(batch_moments, iter(batches))
+    assert jax.tree.structure(batch_stats) == jax.tree.structure(variables["batch_stats"])
+
+    inputs, image = batches, batches[0]
+    m = 6 * 5 * 4
+    for layer in range(2):
+      kernel = np.asarray(params[f"Dense_{layer}"]["kernel"])
+      scale, bias = (params[f"BatchNorm_{layer}"][name] for name in ("scale", "bias"))
+      inputs = [x @ kernel for x in inputs]
+      mean = np.mean([x.mean((0, 1, 2)) for x in inputs], axis=0)
+      var = m / (m - 1) * np.mean([x.var((0, 1, 2)) for x in inputs], axis=0)
+      assert_allclose(batch_stats[f"BatchNorm_{layer}"]["mean"], mean, rtol=1e-10)
+      assert_allclose(batch_stats[f"BatchNorm_{layer}"]["var"], var, rtol=1e-10)
+      inputs = [np.maximum(reference(x, scale, bias, 1e-3), 0) for x in inputs]
+      std = np.sqrt(var + 1e-3)
+      image = np.maximum(scale / std * (image @ kernel) + (bias - scale * mean / std), 0)
+    inference = model.apply({"params": params, "batch_stats": batch_stats}, batches[0], train=False)
+    assert_allclose(inference, image, rtol=1e-10, atol=1e-10)
+
+  def test_take_the_unbiased_variance_whatever_the_moving_average_takes(self):
+    x = random(0, FULLY_CONNECTED)
+    module = BatchNorm(unbiased_running_variance=False)
+    _, updated = module.apply(random_variables(1, 5), x, train=True, mutable=["batch_moments"])
+    assert_allclose(updated["batch_moments"]["var"], x.var(0, ddof=1), rtol=1e-12)
+
+  def test_average_over_virtual_batches(self):
+    x = random(0, FULLY_CONNECTED)
+    module = BatchNorm(virtual_batch_size=4)
+    _, updated = module.apply(random_variables(1, 5), x, train=True, mutable=["batch_moments"])
+    unbiased = x.reshape(3, 4, 5).var(1, ddof=1).mean(0)
+    assert_allclose(updated["batch_moments"]["var"], unbiased, rtol=1e-12)
+
+  def test_need_a_batch(self):
+    with pytest.raises(ValueError, match="at least one batch"):
+      recompute_population_statistics(lambda batch: batch, [])

@@ -1,0 +1,165 @@
+"""The layers that all networks share: initialisation, dropout, the convolution block."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+from numpy.testing import assert_allclose, assert_array_equal
+
+from speedpaper_jax.models import ops
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings, kernel_init
+
+KEYS = {"dropout": jax.random.key(7)}
+X = np.random.default_rng(0).normal(size=(2, 9, 8, 3)).astype("float32")
+
+
+class TestKernelInit:
+  @pytest.mark.parametrize(
+    ("shape", "fan_in"), [((3, 3, 64, 96), 576), ((1, 1, 256, 128), 256), ((512, 200), 512)]
+  )
+  def test_is_a_normal_distribution_of_variance_2_over_fan_in_cut_at_two_deviations(
+    self, shape, fan_in
+  ):
+    values = np.asarray(kernel_init(jax.random.key(0), shape, jnp.float32))
+    std = np.sqrt(2 / fan_in)
+    # The standard errors of mean and deviation are std/√n and about std/√(2n), n > 30,000.
+    assert_allclose(values.mean(), 0, atol=0.02 * std)
+    assert_allclose(values.std(), std, rtol=0.02)
+    # Cut at two deviations of the normal distribution before it was cut, whose 0.8796 is `std`.
+    bound = 2 * std / 0.8796
+    assert 0.99 * bound < np.abs(values).max() < 1.001 * bound
+
+  def test_is_the_same_compiled_or_not_and_in_every_run(self):
+    def draw(key):
+      return kernel_init(key, (3, 3, 2, 4), jnp.float32)
+
+    values = draw(jax.random.key(1))
+    assert_array_equal(jax.jit(draw)(jax.random.key(1)), values)
+    assert_array_equal(draw(jax.random.key(1)), values)
+
+  def test_differs_with_the_key(self):
+    one, other = (kernel_init(jax.random.key(seed), (5, 5), jnp.float32) for seed in (0, 1))
+    assert not np.any(one == other)
+
+  def test_is_drawn_in_float32_whatever_the_dtype(self):
+    with jax.enable_x64(True):
+      wide = kernel_init(jax.random.key(0), (5, 5), jnp.float64)
+      assert wide.dtype == jnp.float64
+      assert_array_equal(wide, kernel_init(jax.random.key(0), (5, 5), jnp.float32))
+
+
+class TestDropout:
+  def test_divides_what_it_keeps_by_the_probability_to_keep(self):
+    y = Dropout(0.4).apply({}, jnp.full((200, 100), 3.0), train=True, rngs=KEYS)
+    kept = np.asarray(y) != 0
+    assert_allclose(y[kept], 3 / 0.6, rtol=1e-6)
+    # Five standard errors.
+    assert_allclose(kept.mean(), 0.6, atol=5 * np.sqrt(0.6 * 0.4 / kept.size))
+    assert_allclose(kept.mean(0), 0.6, atol=5 * np.sqrt(0.6 * 0.4 / 200))
+    assert_allclose(kept.mean(1), 0.6, atol=5 * np.sqrt(0.6 * 0.4 / 100))
+
+  @pytest.mark.parametrize(("rate", "is_training"), [(0.4, False), (0.0, True)])
+  def test_changes_nothing_in_evaluation_or_at_rate_zero(self, rate, is_training):
+    x = jnp.arange(12.0).reshape(3, 4)
+    assert_array_equal(Dropout(rate).apply({}, x, train=is_training), x)
+
+  def test_the_mask_does_not_depend_on_how_the_batch_is_divided(self):
+    x = jnp.ones((16, 10))
+    mesh = jax.make_mesh((8,), ("devices",), axis_types=(AxisType.Auto,))
+    by_rows = PartitionSpec("devices")
+    dropout = Dropout(0.4, axis_name="devices")
+    divided = jax.shard_map(
+      lambda x: dropout.apply({}, x, train=True, rngs=KEYS),
+      mesh=mesh,
+      in_specs=by_rows,
+      out_specs=by_rows,
+      check_vma=False,
+    )
+    whole = Dropout(0.4).apply({}, x, train=True, rngs=KEYS)
+    assert_array_equal(jax.jit(divided)(x), whole)
+    assert len(np.unique(whole, axis=0)) == 16  # no two rows have the same mask
+
+  def test_the_mask_differs_with_the_key(self):
+    x = jnp.ones((4, 50))
+    one, other = (
+      Dropout(0.4).apply({}, x, train=True, rngs={"dropout": jax.random.key(seed)})
+      for seed in (0, 1)
+    )
+    assert np.any(one != other)
+
+
+class TestConvBlock:
+  def shapes(self, block, x=X):
+    """Shapes of all variables, and of the output."""
+    y, variables = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), x, train=True))
+    return jax.tree.map(lambda leaf: leaf.shape, variables), y.shape
+
+  def test_has_a_bias_exactly_when_it_has_no_batch_norm(self):
+    with_batch_norm, _ = self.shapes(ConvBlock(4, (3, 3), LayerSettings()))
+    without, _ = self.shapes(ConvBlock(4, (3, 3), LayerSettings(batch_norm=None)))
+    assert with_batch_norm == {
+      "params": {"conv": {"kernel": (3, 3, 3, 4)}, "batch_norm": {"scale": (4,), "bias": (4,)}},
+      "batch_stats": {"batch_norm": {"mean": (4,), "var": (4,)}},
+    }
+    assert without == {"params": {"conv": {"kernel": (3, 3, 3, 4), "bias": (4,)}}}
+
+  @pytest.mark.parametrize(
+    ("strides", "padding", "expected"),
+    [(1, "SAME", (9, 8)), (2, "SAME", (5, 4)), (1, "VALID", (7, 6)), (2, "VALID", (4, 3))],
+  )
+  def test_strides_and_padding_are_tensorflow_s(self, strides, padding, expected):
+    _, output = self.shapes(ConvBlock(4, (3, 3), LayerSettings(), strides, padding))
+    assert output == (2, *expected, 4)
+
+  def test_is_separable_with_a_depth_multiplier(self):
+    """8 filters on each of 3 channels alone, then 1×1 over the 24; the stride comes first."""
+    block = ConvBlock(4, (7, 7), LayerSettings(), 2, depth_multiplier=8)
+    variables, output = self.shapes(block)
+    assert variables["params"] == {
+      "conv": {"depthwise_kernel": (7, 7, 1, 24), "pointwise_kernel": (1, 1, 24, 4)},
+      "batch_norm": {"scale": (4,), "bias": (4,)},
+    }
+    assert output == (2, 5, 4, 4)
+
+  def test_a_separable_one_has_one_bias_when_it_has_no_batch_norm(self):
+    block = ConvBlock(4, (7, 7), LayerSettings(batch_norm=None), 2, depth_multiplier=8)
+    variables, _ = self.shapes(block)
+    assert variables["params"]["conv"].keys() == {"depthwise_kernel", "pointwise_kernel", "bias"}
+    assert variables["params"]["conv"]["bias"] == (4,)
+
+  @pytest.mark.parametrize("operations", [ops.PLAIN, ops.CPU], ids=["plain", "cpu"])
+  def test_each_channel_has_depthwise_filters_of_its_own(self, operations):
+    settings = LayerSettings(batch_norm=None, operations=operations)
+    block = ConvBlock(4, (3, 3), settings, depth_multiplier=2)
+    variables = block.init(jax.random.key(0), X, train=False)
+    # Pass on the first two of six: the filters of the first channel.
+    pointwise = np.zeros((1, 1, 6, 4), "float32")
+    pointwise[0, 0, :2] = 1
+    variables["params"]["conv"]["pointwise_kernel"] = pointwise
+    other_channels = X.copy()
+    other_channels[..., 1:] = 0
+    y = block.apply(variables, X, train=False)
+    assert np.any(y != 0)
+    assert_allclose(y, block.apply(variables, other_channels, train=False), atol=1e-6)
+
+  @pytest.mark.parametrize(
+    ("name", "g"),
+    [("relu", lambda z: np.maximum(z, 0)), ("sigmoid", lambda z: 1 / (1 + np.exp(-z)))],
+  )
+  def test_normalizes_before_the_nonlinearity(self, name, g):
+    """z = g(BN(Wu)), here with a 1×1 convolution."""
+    block = ConvBlock(4, (1, 1), LayerSettings(BatchNorm(epsilon=1e-3), name))
+    variables = block.init(jax.random.key(0), X, train=True)
+    z, _ = block.apply(variables, X, train=True, mutable=["batch_stats"])
+    product = X @ np.asarray(variables["params"]["conv"]["kernel"])[0, 0]
+    axes = (0, 1, 2)
+    expected = g((product - product.mean(axes)) / np.sqrt(product.var(axes) + 1e-3))
+    assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+
+  def test_activations_have_the_settings_dtype_and_parameters_are_float32(self):
+    block = ConvBlock(4, (3, 3), LayerSettings(dtype=jnp.bfloat16))
+    y, variables = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), X, train=True))
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}

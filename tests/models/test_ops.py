@@ -1,0 +1,170 @@
+"""The plain form of each operation against the one for CPUs, a hand computation, or PyTorch."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose, assert_array_equal
+
+from speedpaper_jax.models import ops
+
+
+def random(seed, shape):
+  return np.random.default_rng(seed).normal(size=shape)
+
+
+def assert_same_outputs_and_gradients(one, other, *inputs):
+  """In float64, up to the order of sums."""
+  with jax.enable_x64(True):
+    y, vjp = jax.vjp(jax.jit(one), *inputs)
+    y_other, vjp_other = jax.vjp(jax.jit(other), *inputs)
+    assert_allclose(y, y_other, rtol=1e-12, atol=1e-12)
+    d_y = random(100, y.shape)
+    jax.tree.map(
+      lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), vjp(d_y), vjp_other(d_y)
+    )
+
+
+class TestConvolution:
+  @pytest.mark.parametrize(
+    ("kernel", "strides", "groups"),
+    [
+      ((1, 1, 6, 4), 1, 1),
+      ((1, 1, 6, 4), 2, 1),
+      ((1, 1, 3, 4), 1, 2),
+      ((3, 3, 6, 4), 1, 1),
+      ((1, 3, 6, 4), 1, 1),
+    ],
+  )
+  def test_as_matmul_equals_the_plain_form(self, kernel, strides, groups):
+    def conv(form, x, weights):
+      return form.conv(
+        x,
+        weights,
+        (strides, strides),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+      )
+
+    assert_same_outputs_and_gradients(
+      functools.partial(conv, ops.PLAIN),
+      functools.partial(conv, ops.CPU),
+      random(0, (2, 5, 4, 6)),
+      random(1, kernel),
+    )
+
+  @pytest.mark.parametrize(("size", "is_matmul"), [(1, True), (3, False)])
+  def test_only_pointwise_ones_become_matrix_products(self, size, is_matmul):
+    conv = functools.partial(
+      ops.CPU.conv,
+      window_strides=(1, 1),
+      padding="SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    program = str(jax.make_jaxpr(conv)(np.zeros((2, 5, 4, 6)), np.zeros((size, size, 6, 4))))
+    assert ("dot_general" in program) == is_matmul
+    assert ("conv_general_dilated" in program) != is_matmul
+
+  @pytest.mark.parametrize(("strides", "padding"), [(1, "SAME"), (2, "SAME"), (2, "VALID")])
+  @pytest.mark.parametrize("multiplier", [1, 8])
+  def test_separable_as_dense_equals_the_plain_form(self, strides, padding, multiplier):
+    filters = 3 * multiplier
+    assert_same_outputs_and_gradients(
+      lambda *inputs: ops.PLAIN.separable_conv(*inputs, strides, padding),
+      lambda *inputs: ops.CPU.separable_conv(*inputs, strides, padding),
+      random(0, (2, 7, 6, 3)),
+      random(1, (3, 3, 1, filters)),
+      random(2, (1, 1, filters, 5)),
+    )
+
+
+POOLS = pytest.mark.parametrize(
+  ("height", "width", "window", "strides", "padding"),
+  [
+    (7, 6, 3, 1, "SAME"),
+    (7, 6, 3, 2, "SAME"),
+    (8, 5, 3, 2, "VALID"),
+    (8, 5, 3, 1, "VALID"),
+    (6, 7, 2, 2, "SAME"),
+    (2, 1, 3, 2, "SAME"),
+    (5, 5, 5, 3, "VALID"),
+  ],
+)
+
+
+class TestPooling:
+  @POOLS
+  def test_maximum_by_slices_equals_the_plain_form(self, height, width, window, strides, padding):
+    shape = (2, height, width, 3)
+    distinct = np.random.default_rng(0).permutation(np.arange(-100, np.prod(shape) - 100.0))
+    assert_same_outputs_and_gradients(
+      lambda x: ops.max_pool(x, window, strides, padding),
+      lambda x: ops.max_pool_by_slices(x, window, strides, padding),
+      distinct.reshape(shape),
+    )
+
+  @POOLS
+  def test_mean_by_slices_equals_the_plain_form(self, height, width, window, strides, padding):
+    assert_same_outputs_and_gradients(
+      lambda x: ops.avg_pool(x, window, strides, padding),
+      lambda x: ops.avg_pool_by_slices(x, window, strides, padding),
+      random(0, (2, height, width, 3)),
+    )
+
+  @pytest.mark.parametrize("form", [ops.PLAIN, ops.CPU], ids=["plain", "cpu"])
+  def test_mean_leaves_the_padding_out_of_the_count(self, form):
+    x = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], "float32").reshape(1, 3, 3, 1)
+    expected = [[3, 3.5, 4], [4.5, 5, 5.5], [6, 6.5, 7]]
+    assert_allclose(form.avg_pool(x, 3, 1, "SAME")[0, :, :, 0], expected, rtol=1e-6)
+
+  @pytest.mark.parametrize("form", [ops.PLAIN, ops.CPU], ids=["plain", "cpu"])
+  def test_maximum_of_negative_values_is_not_the_padding(self, form):
+    x = np.full((1, 3, 3, 1), -5, "float32")
+    assert_array_equal(form.max_pool(x, 3, 2, "SAME"), np.full((1, 2, 2, 1), -5))
+
+  def test_among_equal_values_the_forms_divide_the_same_gradient(self):
+    """The plain form gives a tie's gradient to the first value, the other one shares it."""
+    x = np.ones((1, 4, 4, 1), "float32")
+    gradients = [
+      jax.grad(lambda x, form=form: form.max_pool(x, 2, 2, "VALID").sum())(x)
+      for form in (ops.PLAIN, ops.CPU)
+    ]
+    windows = [np.reshape(gradient, (2, 2, 2, 2)).swapaxes(1, 2) for gradient in gradients]
+    assert_array_equal(windows[0].sum((2, 3)), np.ones((2, 2)))
+    assert_array_equal(windows[1].sum((2, 3)), np.ones((2, 2)))
+    assert_array_equal(windows[0][..., 0, 0], np.ones((2, 2)))
+    assert_array_equal(windows[1], np.full((2, 2, 2, 2), 0.25))
+
+
+class TestLocalResponseNorm:
+  @pytest.fixture
+  def torch(self):
+    return pytest.importorskip("torch", reason="PyTorch is the reference")
+
+  @pytest.mark.parametrize("channels", [1, 3, 5, 8])
+  @pytest.mark.parametrize(("size", "alpha"), [(5, 1e-4), (5, 1.0), (3, 1.0), (4, 1.0)])
+  def test_equals_torch(self, torch, channels, size, alpha):
+    x = (10 * random(0, (2, 3, 4, channels))).astype("float32")
+    layer = torch.nn.LocalResponseNorm(size, alpha=alpha, beta=0.75, k=1.0)
+    expected = layer(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert_allclose(ops.local_response_norm(x, size, alpha), expected, rtol=1e-5)
+
+  def test_constants_are_those_of_googlenet(self):
+    x = random(0, (1, 2, 2, 7)).astype("float32") * 50
+    expected = ops.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
+    assert_array_equal(ops.local_response_norm(x), expected)
+    assert np.max(np.abs(x / expected)) > 1.01  # so large that the constants show
+
+
+@pytest.mark.parametrize(
+  ("platform", "expected"), [("cpu", ops.CPU), ("gpu", ops.PLAIN), ("tpu", ops.PLAIN)]
+)
+def test_the_platform_decides_on_the_form(platform, expected):
+  assert ops.for_platform(platform) is expected
+
+
+def test_the_plain_convolution_is_jax_own():
+  assert ops.PLAIN.conv is lax.conv_general_dilated

@@ -1,0 +1,27 @@
+"""Networks by name, and what a misspelt one is told."""
+
+import pytest
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.models import registry
+from speedpaper_jax.models.bn_inception import DIALECTS, BNInception
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_every_name_gives_a_network_with_the_given_fields(name):
+  assert registry.create(name, num_classes=7).num_classes == 7
+
+
+def test_the_dialect_selects_from_the_models_own():
+  model = registry.create("bn_inception", dialect="paper", dropout_rate=0.4)
+  assert model == BNInception(dialect=DIALECTS["paper"], dropout_rate=0.4)
+
+
+def test_an_unknown_name_is_told_the_nearest():
+  with pytest.raises(UserError, match=r"no model 'bn_incepton'\. Did you mean 'bn_inception'"):
+    registry.create("bn_incepton")
+
+
+def test_an_unknown_dialect_is_told_the_nearest():
+  with pytest.raises(UserError, match=r"no dialect 'papers'\. Did you mean 'paper'"):
+    registry.create("bn_inception", dialect="papers")
