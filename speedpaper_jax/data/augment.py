@@ -1,0 +1,114 @@
+"""What training does to an image before the network sees it, one example at a time."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from speedpaper_jax.data import crop, decode
+from speedpaper_jax.errors import UserError, did_you_mean
+
+CROPS = ("none", "shift", "area")
+
+# "Going Deeper with Convolutions", section 6: bilinear, area, nearest neighbour or cubic.
+_INTERPOLATIONS = (
+  Image.Resampling.BILINEAR,
+  Image.Resampling.BOX,
+  Image.Resampling.NEAREST,
+  Image.Resampling.BICUBIC,
+)
+# A. Howard, "Some improvements on deep convolutional neural network based image classification",
+# section 2: these three in random order, each by a factor in [0.5, 1.5].
+_DISTORTIONS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """How training images are distorted.
+
+  Attributes:
+    crop: "none" resizes the whole image; "shift" also moves it by up to `shift` pixels and fills
+      with black, which is the background of digits and the usual zero padding of CIFAR; "area" is
+      the random patch of "Going Deeper with Convolutions", section 6, resized by one of its four
+      interpolations at random.
+    shift: the farthest move in pixels of the resized image, along either axis.
+    area_range: least and greatest area of the patch, as fractions of the image.
+    flip: mirror half of the images left to right.
+    photometric: strength of the photometric distortion; 0 is none and 1 is the original's:
+      brightness, contrast and saturation in random order, each by a factor in [0.5, 1.5]. At
+      strength s the factors lie in [1 − s/2, 1 + s/2]. (The original's lighting noise is left out.)
+  """
+
+  crop: str = "none"
+  shift: int = 0
+  area_range: tuple[float, float] = (0.08, 1.0)
+  flip: bool = False
+  photometric: float = 0.0
+
+  def __post_init__(self) -> None:
+    if self.crop not in CROPS:
+      raise UserError(f"Unknown crop '{self.crop}'.{did_you_mean(self.crop, CROPS)}")
+    if self.shift < 0:
+      raise UserError(f"shift is {self.shift}; give a number of pixels ≥ 0.")
+    if not 0 < self.area_range[0] <= self.area_range[1] <= 1:
+      raise UserError(
+        f"area_range is {self.area_range}; give two fractions of the image, 0 < least ≤ most ≤ 1."
+      )
+    if not 0 <= self.photometric <= 1:
+      raise UserError(f"photometric is {self.photometric}; give a strength from 0 to 1.")
+
+
+def augment(
+  image: bytes | np.ndarray,
+  image_size: int,
+  augmentation: Augmentation,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Decodes and distorts one training image.
+
+  Args:
+    image: encoded, or uint8 `[H, W, C]`.
+    image_size: side of the result, in pixels.
+    augmentation: what to do.
+    rng: the only source of randomness.
+
+  Returns:
+    RGB, uint8 `[image_size, image_size, 3]`.
+
+  Raises:
+    decode.DecodeError: the image is damaged.
+  """
+  opened = decode.open_image(image)
+  box, resampling = crop.WHOLE, Image.Resampling.BILINEAR
+  if augmentation.crop == "area":
+    height, width = decode.upright_size(opened)
+    box = crop.random_box(height, width, augmentation.area_range, rng)
+    resampling = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
+  rgb = crop.crop_encoded(opened, box, image_size, resampling)
+  if augmentation.photometric:
+    rgb = _distort_colours(rgb, augmentation.photometric, rng)
+  pixels = np.asarray(rgb)
+  if augmentation.crop == "shift":
+    pixels = _shift(pixels, augmentation.shift, rng)
+  if augmentation.flip and rng.random() < 0.5:
+    pixels = pixels[:, ::-1]
+  return pixels
+
+
+def _distort_colours(rgb: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+  for index in rng.permutation(len(_DISTORTIONS)):
+    factor = rng.uniform(1 - strength / 2, 1 + strength / 2)
+    rgb = _DISTORTIONS[index](rgb).enhance(factor)
+  return rgb
+
+
+def _shift(pixels: np.ndarray, farthest: int, rng: np.random.Generator) -> np.ndarray:
+  down, right = rng.integers(-farthest, farthest, size=2, endpoint=True)
+  shifted = np.zeros_like(pixels)
+  shifted[_overlap(down), _overlap(right)] = pixels[_overlap(-down), _overlap(-right)]
+  return shifted
+
+
+def _overlap(move: int) -> slice:
+  """The part of an axis that still holds pixels after a move by `move`."""
+  return slice(move, None) if move >= 0 else slice(None, move)

@@ -1,0 +1,202 @@
+"""Records → this host's rows of global batches, through Grain.
+
+The position in the data is one integer, the number of examples seen: row i of the endless stream of
+seed s is a pure function of (s, i). Batches only cut that stream, and hosts only cut the batches.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import grain
+import numpy as np
+
+from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.crop import central_crop
+from speedpaper_jax.data.decode import DecodeError
+from speedpaper_jax.data.records import in_memory
+from speedpaper_jax.data.sources import Split
+from speedpaper_jax.errors import UserError, warn
+
+# Enough rows to hide what a thread costs, few enough to spread a large batch over many threads.
+_ROWS_PER_PART = 32
+
+
+Row = dict[str, Any]  # a `Batch` without its first axis
+
+
+class Batch(TypedDict):
+  """One host's rows of a global batch.
+
+  Attributes:
+    image: RGB, uint8 `[n, size, size, 3]`.
+    label: class numbers, int32 `[n]`.
+    mask: float32 `[n]`; 1 is an example, 0 is padding or an image that cannot be decoded.
+  """
+
+  image: np.ndarray
+  label: np.ndarray
+  mask: np.ndarray
+
+
+def train_batches(
+  split: Split,
+  *,
+  image_size: int,
+  batch_size: int,
+  seed: int,
+  augmentation: Augmentation,
+  start: int = 0,
+  host_index: int = 0,
+  host_count: int = 1,
+) -> grain.DatasetIterator:
+  """Endless training batches: every example once an epoch, in a new order each epoch.
+
+  Batches cross the boundaries of epochs, so that none is short and no example is dropped.
+
+  Args:
+    split: the data.
+    image_size: side of the images, in pixels.
+    batch_size: rows of the global batch, over all hosts.
+    seed: of the order and of the augmentation.
+    augmentation: what is done to each image.
+    start: examples already seen over all hosts; any value costs the same.
+    host_index: whose rows to return.
+    host_count: hosts that share each batch; each reads a contiguous part of it.
+
+  Returns:
+    An iterator of `Batch` with a `close()` that stops its threads.
+
+  Raises:
+    UserError: the split is empty, the batch does not divide over the hosts, or the seed is no
+      32-bit number.
+  """
+  rows = _rows_per_host(split, batch_size, host_count)
+  if not 0 <= seed < 2**32:
+    raise UserError(f"The seed is {seed}; give a whole number from 0 to 2³² − 1.")
+
+  def example(index: int, rng: np.random.Generator) -> Row:
+    return _example(
+      split, index, image_size, lambda image: augment(image, image_size, augmentation, rng)
+    )
+
+  # Random transformations come before the hosts' cut: a row does not depend on who reads it.
+  examples = grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat().random_map(example)
+
+  def row(index: int) -> Row:
+    return examples[start + _global_row(index, rows, host_index, host_count)]
+
+  endless = sys.maxsize // (2 * batch_size) * rows
+  return _batches(grain.MapDataset.range(endless).map(row), rows, split)
+
+
+def eval_batches(
+  split: Split,
+  *,
+  image_size: int,
+  batch_size: int,
+  central_fraction: float,
+  host_index: int = 0,
+  host_count: int = 1,
+) -> grain.DatasetIterator:
+  """The whole split once, in its own order, in ceil(N / batch_size) batches.
+
+  The last batch is filled with rows of zero image, label and mask.
+
+  Args:
+    split: the data.
+    image_size: side of the images, in pixels.
+    batch_size: rows of the global batch, over all hosts.
+    central_fraction: of both sides of each image, see `crop.central_crop`.
+    host_index: whose rows to return.
+    host_count: hosts that share each batch; each reads a contiguous part of it.
+
+  Returns:
+    An iterator of `Batch` with a `close()` that stops its threads.
+
+  Raises:
+    UserError: the split is empty, or the batch does not divide over the hosts.
+  """
+  rows = _rows_per_host(split, batch_size, host_count)
+
+  def row(index: int) -> Row:
+    position = _global_row(index, rows, host_index, host_count)
+    if position >= len(split):
+      return _empty_example(image_size)
+    return _example(
+      split, position, image_size, lambda image: central_crop(image, image_size, central_fraction)
+    )
+
+  batches = math.ceil(len(split) / batch_size)
+  return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split)
+
+
+def _example(
+  split: Split,
+  index: int,
+  image_size: int,
+  preprocess: Callable[[bytes | np.ndarray], np.ndarray],
+) -> Row:
+  """One row of a batch; an empty one, told once, where the record is damaged."""
+  try:
+    record = split.records[index]
+    image = preprocess(record["image"])
+  except DecodeError as error:
+    if index not in split.undecodable:
+      split.undecodable.add(index)
+      warn(f"record {index} cannot be decoded and is left out: {error}")
+    return _empty_example(image_size)
+  label = record["label"]
+  if not 0 <= label < split.num_classes:
+    raise UserError(
+      f"Record {index} has the label {label}, which is none of the {split.num_classes} classes; "
+      "choose a split with labels."
+    )
+  return {"image": image, "label": np.int32(label), "mask": np.float32(1)}
+
+
+def _rows_per_host(split: Split, batch_size: int, host_count: int) -> int:
+  if len(split) == 0:
+    raise UserError("The split has no examples; choose another split.")
+  if batch_size < 1 or batch_size % host_count:
+    raise UserError(
+      f"A batch of {batch_size} does not divide over {host_count} hosts; "
+      f"give a positive multiple of {host_count}."
+    )
+  return batch_size // host_count
+
+
+def _global_row(index: int, rows: int, host_index: int, host_count: int) -> int:
+  """Where row `index` of a host, which has `rows` of each batch, stands in the global stream."""
+  batch, row = divmod(index, rows)
+  return (batch * host_count + host_index) * rows + row
+
+
+def _empty_example(image_size: int) -> Row:
+  image = np.zeros((image_size, image_size, 3), np.uint8)
+  return {"image": image, "label": np.int32(0), "mask": np.float32(0)}
+
+
+def _batches(rows: grain.MapDataset, batch_size: int, split: Split) -> grain.DatasetIterator:
+  # Threads make parts of a batch: whole batches where they are small, many threads on large ones.
+  part = math.gcd(batch_size, _ROWS_PER_PART)
+  parts = batch_size // part
+  # Where the work is a few microseconds of Python a row, more threads only wait for each other.
+  threads = 1 if in_memory(split.records) else os.cpu_count() or 1
+  read_options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2 * parts)
+  batches = rows.batch(part).to_iter_dataset(read_options)
+  if parts > 1:
+    batches = batches.batch(parts, batch_fn=_concatenate)
+  iterator = iter(batches)
+  iterator.start_prefetch()  # the first batch is made while the caller compiles
+  return iterator
+
+
+def _concatenate(parts: Sequence[Batch]) -> Batch:
+  return Batch(
+    image=np.concatenate([part["image"] for part in parts]),
+    label=np.concatenate([part["label"] for part in parts]),
+    mask=np.concatenate([part["mask"] for part in parts]),
+  )

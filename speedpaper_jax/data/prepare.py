@@ -1,0 +1,125 @@
+"""Prepares a data set without TensorFlow, in the form that plain TFDS reads.
+
+`python -m speedpaper_jax.data.prepare NAME [--data_dir=DIR] [--source=DIR]`
+"""
+
+import argparse
+import hashlib
+import http.client
+import shutil
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from speedpaper_jax.data import digits
+from speedpaper_jax.data.originals import ORIGINALS, Original
+from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
+from speedpaper_jax.data.store import store
+from speedpaper_jax.errors import UserError, did_you_mean
+
+_TIMEOUT_SECONDS = 60
+
+
+def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
+  """Prepares one of `sources.OWN_DATA_SETS`, where it is not there already.
+
+  Args:
+    name: of the data set.
+    data_dir: where TFDS data sets are; "" is TFDS's default.
+    source: a directory with the original files; without it they are downloaded.
+
+  Returns:
+    The directory of the prepared data set.
+
+  Raises:
+    UserError: the name is unknown, a file cannot be downloaded, is missing or damaged, or the
+      directory cannot be written.
+  """
+  if name not in OWN_DATA_SETS:
+    raise UserError(
+      f"'{name}' cannot be prepared without TensorFlow.{did_you_mean(name, OWN_DATA_SETS)}"
+    )
+  root = data_root(data_dir)
+  if name == "digits":
+    digits.prepare(root)
+    return digits.DIGITS.directory(root)
+  original = ORIGINALS[name]
+  if not original.data_set.is_prepared(root):
+    if source is None:
+      with tempfile.TemporaryDirectory() as downloads:
+        _download(original, Path(downloads))
+        _store(original, Path(downloads), root)
+    else:
+      _check_source(original, Path(source))
+      _store(original, Path(source), root)
+  return original.data_set.directory(root)
+
+
+def _store(original: Original, directory: Path, root: Path) -> None:
+  contents = original.read(directory)
+  store(original.data_set, root, contents.splits, contents.class_names)
+
+
+def _download(original: Original, directory: Path) -> None:
+  # TFDS's download manager opens what it has fetched through TensorFlow.
+  for name, sha256 in original.sha256.items():
+    url, path = original.address + name, directory / name
+    print(f"Downloading {url}", file=sys.stderr)
+    try:
+      with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as body, path.open("wb") as file:
+        shutil.copyfileobj(body, file)
+    except (OSError, http.client.HTTPException) as error:
+      raise UserError(
+        f"{url} cannot be downloaded ({error}); get it another way and give its directory with "
+        "--source=DIR."
+      ) from error
+    if _sha256(path) != sha256:
+      raise UserError(
+        f"{url} is not the published file (its SHA-256 is {_sha256(path)}, not {sha256}); "
+        "get it another way and give its directory with --source=DIR."
+      )
+
+
+def _check_source(original: Original, directory: Path) -> None:
+  for name, sha256 in original.sha256.items():
+    path = directory / name
+    if not path.is_file():
+      raise UserError(f"There is no file {path}; get it from {original.address}{name}.")
+    # A copy that was packed anew is as good, and `read` checks its structure.
+    if _sha256(path) != sha256:
+      print(f"Note: {path} is not byte for byte the published file.", file=sys.stderr)
+
+
+def _sha256(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m speedpaper_jax.data.prepare",
+    description="Prepares a data set without TensorFlow, in the form that plain TFDS reads.",
+  )
+  parser.add_argument("name", metavar="NAME", help=", ".join(OWN_DATA_SETS))
+  parser.add_argument(
+    "--data_dir",
+    default="",
+    metavar="DIR",
+    help="where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+  )
+  parser.add_argument(
+    "--source", metavar="DIR", help="directory with the original files (default: download them)"
+  )
+  options = parser.parse_args(arguments)
+  try:
+    directory = prepare(options.name, options.data_dir, options.source)
+  except UserError as error:
+    sys.exit(f"error: {error}")
+  print(f"{options.name} is prepared in {directory}")
+
+
+if __name__ == "__main__":
+  main()

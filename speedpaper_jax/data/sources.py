@@ -1,0 +1,171 @@
+"""One split of a data set as random-access records, read without TensorFlow."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from speedpaper_jax.data import digits
+from speedpaper_jax.data.decode import DecodeError
+from speedpaper_jax.data.originals import ORIGINALS
+from speedpaper_jax.data.records import PreparedRecords, Records
+from speedpaper_jax.errors import UserError, did_you_mean
+
+# Data sets that this package prepares itself, without TensorFlow.
+OWN_DATA_SETS = (digits.DIGITS.name, *ORIGINALS)
+
+_NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of an image-classification data set.
+
+  Attributes:
+    records: the examples, in a fixed order.
+    num_classes: labels are 0 … num_classes − 1.
+    class_names: one name a class.
+    undecodable: numbers of the records that were found damaged so far, and told once each.
+  """
+
+  records: Records
+  num_classes: int
+  class_names: tuple[str, ...]
+  undecodable: set[int] = dataclasses.field(default_factory=set, compare=False, repr=False)
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+
+def open_split(name: str, split: str, data_dir: str = "") -> Split:
+  """Opens a prepared data set; the embedded digits are prepared on first use.
+
+  Args:
+    name: "digits", or a TFDS data set `name[/config][:version]` with the features "image" and
+      "label", prepared as array_record. Without a version the newest one that is there.
+    split: a TFDS split expression, such as "train", "train[:90%]" or "validation".
+    data_dir: where TFDS data sets are; "" is TFDS's default, `$TFDS_DATA_DIR` or
+      `~/tensorflow_datasets`.
+
+  Raises:
+    UserError: there is no such data set or split, or it is not prepared in a readable form.
+  """
+  root = data_root(data_dir)
+  match = _NAME.fullmatch(name)
+  if not match:
+    raise UserError(f"'{name}' is not the name of a data set; give name[/config][:version].")
+  if match["name"] == "digits":
+    digits.prepare(root)
+  directory = _prepared_directory(root, name, match)
+  builder = tfds.builder_from_directory(directory)
+  _check_readable(builder, name)
+  return Split(
+    records=_records(builder, name, split),
+    num_classes=builder.info.features["label"].num_classes,
+    class_names=tuple(builder.info.features["label"].names),
+  )
+
+
+def data_root(data_dir: str) -> Path:
+  """Returns the directory of TFDS data sets that `data_dir` means; "" is TFDS's default."""
+  return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _prepared_directory(root: Path, name: str, match: re.Match[str]) -> Path:
+  """Finds `root/name[/config]/version` without the builder's code, which may need TensorFlow."""
+  directory = root / match["name"]
+  if match["config"]:
+    directory /= match["config"]
+  versions = _prepared_versions(directory)
+  if versions and match["version"] not in (None, *versions):
+    raise UserError(
+      f"{directory} has no version {match['version']}; name one of {', '.join(versions)}, or none."
+    )
+  if versions:
+    return directory / (match["version"] or versions[-1])
+  if not match["config"] and (configs := _prepared_configs(directory)):
+    listed = ", ".join(f"'{match['name']}/{config}'" for config in configs)
+    raise UserError(f"'{name}' has configurations; name one of those prepared: {listed}.")
+  raise UserError(_not_prepared(root, name, match["name"]))
+
+
+def _prepared_versions(directory: Path) -> list[str]:
+  """Versions in `directory` from the oldest to the newest."""
+  return sorted((path.name for path in _prepared(directory, "*")), key=tfds.core.Version)
+
+
+def _prepared_configs(directory: Path) -> list[str]:
+  return sorted({path.parent.name for path in _prepared(directory, "*/*")})
+
+
+def _prepared(root: Path, pattern: str) -> list[Path]:
+  """Directories of whole data sets; TFDS writes under another name than the version's."""
+  paths = (path.parent for path in root.glob(f"{pattern}/dataset_info.json"))
+  return [path for path in paths if tfds.core.Version.is_valid(path.name)]
+
+
+def _not_prepared(root: Path, name: str, base_name: str) -> str:
+  if base_name in OWN_DATA_SETS:
+    command = f"python -m speedpaper_jax.data.prepare {base_name} --data_dir={root}"
+    return f"The data set '{name}' is not prepared in {root}; run `{command}`."
+  if base_name in tfds.list_builders(with_community_datasets=False):
+    return f"The data set '{name}' is not prepared in {root}; {_tfds_command(root, name)}."
+  here = [path.parent.name for path in _prepared(root, "*/*")]
+  valid = sorted({*OWN_DATA_SETS, *here})
+  return f"There is no data set '{name}' in {root}, nor in TFDS.{did_you_mean(base_name, valid)}"
+
+
+def _tfds_command(root: Path, name: str) -> str:
+  command = f"tfds build {name} --file_format=array_record --data_dir={root}"
+  return f"run `{command}`, which needs `pip install tensorflow`"
+
+
+def _check_readable(builder: tfds.core.DatasetBuilder, name: str) -> None:
+  file_format = builder.info.file_format
+  if file_format != tfds.core.FileFormat.ARRAY_RECORD:
+    directory = Path(builder.data_dir)
+    raise UserError(
+      f"The data set '{name}' in {directory} is prepared as {file_format.value}, not as "
+      f"array_record; for another --data_dir, {_tfds_command(Path('DIR'), name)}."
+    )
+  features = dict(builder.info.features.items())
+  if not (
+    isinstance(features.get("image"), tfds.features.Image)
+    and isinstance(features.get("label"), tfds.features.ClassLabel)
+  ):
+    raise UserError(
+      f"The data set '{name}' is not one of images and classes; its features are "
+      f"{', '.join(features)}, not 'image' and 'label'."
+    )
+
+
+def _records(builder: tfds.core.DatasetBuilder, name: str, split: str) -> PreparedRecords:
+  try:
+    info = builder.info.splits[split]
+  except (KeyError, ValueError) as error:
+    valid = did_you_mean(split, builder.info.splits)
+    raise UserError(
+      f"'{split}' is not a split of '{name}', nor a part of one such as 'train[:90%]'.{valid}"
+    ) from error
+  if not info.num_examples:
+    raise UserError(f"The split '{split}' of '{name}' has no examples; choose another split.")
+  again = f"remove {builder.data_dir} and prepare the data set again."
+  missing = [str(path) for path in info.filepaths if not os.path.exists(path)]
+  if missing:
+    raise UserError(f"The data set '{name}' lacks the file {missing[0]}; {again}")
+  # Undecoded, so that large images can be decoded at the scale that their crop needs.
+  decoders = {"image": tfds.decode.SkipDecoding()}
+  records = PreparedRecords(builder.as_data_source(split, decoders=decoders))
+  if not any(_is_readable(records, index) for index in (0, len(records) - 1)):
+    raise UserError(f"The data set '{name}' is damaged in {info.filepaths[0]}; {again}")
+  return records
+
+
+def _is_readable(records: PreparedRecords, index: int) -> bool:
+  try:
+    records[index]
+  except DecodeError:
+    return False
+  return True

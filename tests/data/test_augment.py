@@ -1,0 +1,113 @@
+"""What training does to one image."""
+
+import numpy as np
+import pytest
+
+from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.errors import UserError
+
+NOISE = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+
+
+def augmented(image, size, augmentation, count):
+  return [augment(image, size, augmentation, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_by_default_the_image_is_only_resized():
+  np.testing.assert_array_equal(augment(NOISE, 8, Augmentation(), np.random.default_rng(0)), NOISE)
+  grown = augment(NOISE, 32, Augmentation(), np.random.default_rng(0))
+  assert grown.shape == (32, 32, 3)
+
+
+def test_the_generator_is_the_only_source_of_randomness():
+  every = Augmentation(crop="area", flip=True, photometric=1.0)
+  one, again = augmented(NOISE, 16, every, 5), augmented(NOISE, 16, every, 5)
+  np.testing.assert_array_equal(one, again)
+  assert len({image.tobytes() for image in one}) == 5
+
+
+def test_a_shift_moves_by_every_distance_up_to_its_limit_and_fills_with_black():
+  moves = set()
+  padded = np.pad(NOISE, ((2, 2), (2, 2), (0, 0)))
+  for image in augmented(NOISE, 8, Augmentation(crop="shift", shift=2), 300):
+    matches = [
+      (2 - top, 2 - left)
+      for top in range(5)
+      for left in range(5)
+      if (padded[top : top + 8, left : left + 8] == image).all()
+    ]
+    assert len(matches) == 1
+    moves.add(matches[0])
+  assert len(moves) == 25
+
+
+def test_a_shift_of_zero_moves_nothing():
+  (image,) = augmented(NOISE, 8, Augmentation(crop="shift", shift=0), 1)
+  np.testing.assert_array_equal(image, NOISE)
+
+
+def test_half_of_the_images_are_mirrored():
+  images = augmented(NOISE, 8, Augmentation(flip=True), 200)
+  mirrored = sum((image == NOISE[:, ::-1]).all() for image in images)
+  unchanged = sum((image == NOISE).all() for image in images)
+  assert mirrored + unchanged == 200
+  assert 70 < mirrored < 130
+
+
+def test_an_area_crop_of_the_whole_area_shows_nearly_everything():
+  """Area 0.9 to 1 of a square: the corners of the image stay within reach of the patch."""
+  y, x = np.mgrid[0:64, 0:64]
+  image = np.stack([4 * x, 4 * y, 0 * x], axis=-1).astype(np.uint8)
+  for cropped in augmented(image, 64, Augmentation(crop="area", area_range=(0.9, 1.0)), 50):
+    assert cropped[..., :2].max() >= 200
+    assert cropped[..., :2].min() <= 55
+
+
+def test_an_area_crop_stays_within_the_image_and_magnifies():
+  y, x = np.mgrid[0:64, 0:64]
+  image = np.stack([4 * x, 4 * y, 0 * x], axis=-1).astype(np.uint8)
+  for cropped in augmented(image, 32, Augmentation(crop="area", area_range=(0.1, 0.1)), 50):
+    spread = np.ptp(cropped[..., :2].astype(int), axis=(0, 1)) / 4 / 64
+    assert 0.06 < np.prod(spread) < 0.13
+
+
+def test_an_area_crop_draws_its_interpolation():
+  """Shrunk, a chessboard stays black and white under the nearest neighbour alone: one in four."""
+  chessboard = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+  crops = augmented(chessboard, 8, Augmentation(crop="area", area_range=(0.5, 1.0)), 200)
+  nearest = sum(set(np.unique(cropped)) <= {0, 255} for cropped in crops)
+  assert 30 < nearest < 70
+
+
+@pytest.mark.parametrize("strength", [0.2, 1.0])
+def test_photometric_distortion_stays_within_its_strength(strength):
+  grey = np.full((4, 4, 3), 100, np.uint8)
+  images = np.array(augmented(grey, 4, Augmentation(photometric=strength), 200), int)
+  assert images.min() >= 100 * (1 - strength / 2) - 2
+  assert images.max() <= 100 * (1 + strength / 2) + 2
+  assert np.ptp(images) > 100 * strength * 0.8
+
+
+def test_photometric_distortion_changes_brightness_contrast_and_saturation():
+  images = augmented(NOISE, 8, Augmentation(photometric=1.0), 30)
+  means, deviations = np.array([(image.mean(), image.std()) for image in images]).T
+  saturations = np.array([np.ptp(image.astype(int), axis=-1).mean() for image in images])
+  assert np.std(means) > 5
+  assert np.std(deviations / means) > 0.05
+  assert np.std(saturations / deviations) > 0.05
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"crop": "shfit"}, "Unknown crop 'shfit'. Did you mean 'shift'?"),
+    ({"shift": -1}, "shift is -1; give a number of pixels"),
+    ({"area_range": (0.0, 1.0)}, "give two fractions of the image"),
+    ({"area_range": (0.5, 0.2)}, "give two fractions of the image"),
+    ({"area_range": (0.5, 1.5)}, "give two fractions of the image"),
+    ({"photometric": 2.0}, "photometric is 2.0; give a strength from 0 to 1"),
+  ],
+)
+def test_a_bad_value_is_told_in_a_sentence(fields, message):
+  with pytest.raises(UserError, match=message.replace("?", r"\?")):
+    Augmentation(**fields)

@@ -1,0 +1,97 @@
+"""The patch of training and the central crop of evaluation."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from speedpaper_jax.data.crop import WHOLE, central_crop, crop_encoded, random_box
+from speedpaper_jax.data.decode import open_image
+
+BILINEAR = Image.Resampling.BILINEAR
+
+
+def boxes(height, width, area_range, count=2000):
+  generator = np.random.default_rng(0)
+  drawn = [random_box(height, width, area_range, generator) for _ in range(count)]
+  left, top, right, bottom = np.array(drawn).T
+  return left, top, right, bottom
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 300), (200, 400), (500, 375), (30, 20)])
+def test_the_patch_lies_inside_and_keeps_area_and_aspect(height, width):
+  left, top, right, bottom = boxes(height, width, (0.08, 1.0))
+  assert min(left.min(), top.min()) >= 0
+  assert max(right.max(), bottom.max()) <= 1 + 1e-12
+  aspect = (right - left) * width / ((bottom - top) * height)
+  area = (right - left) * (bottom - top)
+  assert (aspect > 3 / 4 - 1e-9).all()
+  assert (aspect < 4 / 3 + 1e-9).all()
+  assert (area > 0.08 - 1e-9).all()
+  assert (area < 1 + 1e-9).all()
+
+
+def test_area_is_uniform_and_aspect_log_uniform_where_every_patch_fits():
+  left, top, right, bottom = boxes(300, 300, (0.08, 0.5))
+  areas = (right - left) * (bottom - top)
+  log_aspects = np.log((right - left) / (bottom - top))
+  np.testing.assert_allclose(
+    np.quantile(areas, [0, 0.25, 0.5, 0.75, 1]), np.linspace(0.08, 0.5, 5), atol=0.02
+  )
+  expected = np.linspace(np.log(3 / 4), np.log(4 / 3), 5)
+  np.testing.assert_allclose(np.quantile(log_aspects, [0, 0.25, 0.5, 0.75, 1]), expected, atol=0.03)
+
+
+def test_the_patch_reaches_every_part_of_the_image():
+  left, top, right, bottom = boxes(300, 300, (0.08, 0.1))
+  assert max(left.min(), top.min()) < 0.02
+  assert min(right.max(), bottom.max()) > 0.98
+  np.testing.assert_allclose([np.mean(left + right), np.mean(top + bottom)], 1, atol=0.03)
+
+
+def test_an_image_too_long_for_any_patch_gives_its_largest_central_one():
+  left, top, right, bottom = random_box(100, 1000, (0.9, 1.0), np.random.default_rng(0))
+  np.testing.assert_allclose((left, top, right, bottom), (13 / 30, 0, 17 / 30, 1))
+
+
+def test_a_box_cuts_out_its_pixels():
+  pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+  cut = crop_encoded(open_image(pixels), (0.25, 0.5, 0.75, 1.0), 4, BILINEAR)
+  np.testing.assert_array_equal(np.asarray(cut), pixels[4:8, 2:6])
+
+
+def test_a_small_box_of_a_large_jpeg_keeps_its_detail():
+  """One patch in 16 of the picture: decoding all of it at the result's size would blur it."""
+  tiles = np.indices((512, 512)).sum(axis=0) // 8 % 2 * 255
+  encoded = io.BytesIO()
+  Image.fromarray(tiles.astype(np.uint8)).save(encoded, "JPEG", quality=95)
+  cut = crop_encoded(open_image(encoded.getvalue()), (0.25, 0.25, 0.5, 0.5), 128, BILINEAR)
+  np.testing.assert_allclose(np.asarray(cut)[..., 0], tiles[128:256, 128:256], atol=20)
+
+
+def test_the_whole_image_at_its_own_size_is_unchanged():
+  pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+  cut = crop_encoded(open_image(pixels), WHOLE, 6, BILINEAR)
+  np.testing.assert_array_equal(np.asarray(cut), pixels)
+  np.testing.assert_array_equal(central_crop(pixels, 6, 1.0), pixels)
+
+
+def test_the_central_crop_keeps_the_middle_of_both_sides():
+  pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+  np.testing.assert_array_equal(central_crop(pixels, 28, 0.875), pixels[2:30, 2:30])
+
+
+def test_the_central_crop_distorts_the_aspect():
+  tall = np.zeros((64, 16, 3), np.uint8)
+  tall[:, 8:] = 255
+  cropped = central_crop(tall, 16, 0.875)
+  assert cropped.shape == (16, 16, 3)
+  assert (cropped[:, :7] == 0).all()
+  assert (cropped[:, 9:] == 255).all()
+
+
+def test_shrinking_is_antialiased():
+  stripes = np.zeros((64, 64, 3), np.uint8)
+  stripes[:, ::2] = 255
+  assert np.abs(central_crop(stripes, 16, 1.0)[:, 1:-1].astype(int) - 128).max() <= 16
