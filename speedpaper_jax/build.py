@@ -1,0 +1,162 @@
+"""The objects that a config describes."""
+
+import functools
+from collections.abc import Collection
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jax.sharding import Mesh
+
+from speedpaper_jax import optim, parallel
+from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.durations import Durations
+from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings
+from speedpaper_jax.step import TrainState
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_STATISTICS = ("global", "replica", "group")
+_INFERENCE = ("moving_average", "population")
+
+
+def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh) -> nn.Module:
+  """The network of a training config, for the devices it will run on.
+
+  Raises:
+    UserError: a value that is not valid, or groups that do not fit the batch.
+  """
+  section = config.model
+  _check_choice("config.model.activation", section.activation, ACTIVATIONS)
+  _check_choice("config.model.dtype", section.dtype, _DTYPES)
+  axis_name = parallel.axis_name(config.parallel)
+  settings = LayerSettings(
+    batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
+    activation=section.activation,
+    dtype=_DTYPES[section.dtype],
+    operations=ops.for_platform(parallel.platform(mesh)),
+    axis_name=axis_name,
+  )
+  return registry.create(
+    section.name,
+    section.dialect,
+    num_classes=num_classes,
+    settings=settings,
+    use_local_response_norm=section.local_response_norm,
+    dropout_rate=section.dropout_rate,
+  )
+
+
+def build_inference_model(
+  config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh
+) -> nn.Module:
+  """The same network for evaluation, on any number of devices and whatever training runs under.
+
+  Its batch statistics are training's only where Algorithm 2 needs them.
+  """
+  config = config.copy_and_resolve_references()
+  config.parallel = "jit"
+  if config.batch_norm.inference != "population":
+    config.batch_norm.statistics = "global"
+  return build_model(config, num_classes, mesh)
+
+
+def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNorm:
+  section = config.batch_norm
+  _check_choice("config.batch_norm.statistics", section.statistics, _STATISTICS)
+  _check_choice("config.batch_norm.inference", section.inference, _INFERENCE)
+  axis_name = parallel.axis_name(config.parallel)
+  rows = config.batch_size // config.accumulation_steps
+  rows_per_device = rows // mesh.size
+  virtual_batch_size = None
+  if section.statistics == "replica" and axis_name is None:
+    virtual_batch_size = rows_per_device
+  if section.statistics == "group":
+    available = rows if axis_name is None else rows_per_device
+    virtual_batch_size = min(section.virtual_batch_size, rows)
+    if virtual_batch_size < 2 or available % virtual_batch_size:
+      raise UserError(
+        f"config.batch_norm.virtual_batch_size={section.virtual_batch_size} does not divide the "
+        f"{available} rows that are normalised in one piece; set it to a divisor, or "
+        f"config.batch_norm.statistics to 'global'."
+      )
+  elif (rows if section.statistics == "global" else rows_per_device) < 2:
+    raise UserError(
+      "Batch normalization needs more than one image to take statistics of; "
+      "set a larger config.batch_size."
+    )
+  return BatchNorm(
+    decay=section.decay,
+    epsilon=section.epsilon,
+    unbiased_running_variance=section.unbiased_running_variance,
+    virtual_batch_size=virtual_batch_size,
+    axis_name=axis_name if section.statistics == "global" else None,
+  )
+
+
+def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
+  """What is done to each training image."""
+  section = config.data.augmentation
+  return Augmentation(
+    crop=section.crop,
+    shift=section.shift,
+    area_range=tuple(section.area_range),
+    flip=section.flip,
+    photometric=section.photometric,
+  )
+
+
+def total_steps(config: ml_collections.ConfigDict, durations: Durations) -> int:
+  """Length of the run in steps."""
+  steps = durations.whole_steps(config.duration, "config.duration")
+  if not steps:
+    raise UserError("config.duration is zero; set a length of training.")
+  return steps
+
+
+def build_optimizer(
+  config: ml_collections.ConfigDict, durations: Durations
+) -> optax.GradientTransformation:
+  """The optimiser with its schedule."""
+  schedule = optim.make_schedule(config.optimizer, durations, total_steps(config, durations))
+  return optim.make_optimizer(config.optimizer, schedule)
+
+
+def initial_state(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> TrainState:
+  """The state before the first step, on all devices."""
+  draw = functools.partial(_draw_state, config, model, optimizer)
+  return parallel.replicate(mesh, jax.jit(draw)())
+
+
+def state_template(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> TrainState:
+  """Shapes, dtypes and shardings of `initial_state`, without its values."""
+  draw = functools.partial(_draw_state, config, model, optimizer)
+  return parallel.replicated_template(mesh, draw)
+
+
+def _draw_state(
+  config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+  size = config.data.image_size
+  images = jnp.zeros((1, size, size, 3))
+  variables = model.init(jax.random.key(config.seed), images, train=False)
+  return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+
+
+def _check_choice(field: str, value: str, valid: Collection[str]) -> None:
+  if value not in valid:
+    raise UserError(f"{field}='{value}' is unknown.{did_you_mean(value, valid)}")

@@ -1,0 +1,314 @@
+"""The training loop: one network, one data set, checkpoints, evaluation at intervals."""
+
+import collections
+import concurrent.futures
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from speedpaper_jax import build, parallel, ranges
+from speedpaper_jax.checkpoint import Checkpoints
+from speedpaper_jax.data.pipeline import train_batches
+from speedpaper_jax.data.sources import Split, open_split
+from speedpaper_jax.durations import Durations
+from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.evaluation import Evaluator
+from speedpaper_jax.interrupts import Interrupted, StopSignal
+from speedpaper_jax.progress import Progress
+from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.step import TrainState, make_train_step
+
+
+def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
+  """Trains, resuming from the directory's newest checkpoint, and evaluates.
+
+  Args:
+    config: see `experiments/defaults.py`.
+    directory: of the run.
+
+  Returns:
+    The summary: `steps`, `seconds` (of all sessions of the run) and `eval`.
+
+  Raises:
+    UserError: the config, the data or a checkpoint does not do, or the loss is not finite.
+    Interrupted: SIGINT or SIGTERM came; the state is saved.
+  """
+  ranges.check(config)
+  mesh = parallel.make_mesh()
+  parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
+  train_split = open_split(config.data.name, config.data.train_split, config.data.dir)
+  eval_split = open_split(config.data.name, config.data.eval_split, config.data.dir)
+  durations = Durations(config.batch_size, len(train_split))
+  plan = _Plan.of(config, durations)
+  model = build.build_model(config, train_split.num_classes, mesh)
+  optimizer = build.build_optimizer(config, durations)
+  augmentation = build.build_augmentation(config)
+  evaluator = Evaluator(config, mesh, train_split, eval_split)
+
+  for name in directory.start(config):
+    warn(f"continuing with another config.{name} than the run began with.")
+  directory.write("model.json", describe_model(config, train_split))
+
+  with contextlib.closing(Checkpoints(directory.checkpoints, config.checkpoints_to_keep)) as saved:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+      # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
+      compiling = executor.submit(compile_step, config, model, optimizer, mesh)
+      state = build.initial_state(config, model, optimizer, mesh)
+      restored = saved.restore(state)
+      seconds = 0.0
+      if restored is not None:
+        _, state, record = restored
+        seconds = record["seconds"]
+      directory.save_config(config)
+      train_step = compiling.result()
+    first_step = int(state.step)
+    directory.forget_metrics_after(first_step)
+    if first_step:
+      print(f"resuming after step {first_step}", flush=True)
+    batches = train_batches(
+      train_split,
+      image_size=config.data.image_size,
+      batch_size=config.batch_size,
+      seed=config.seed,
+      augmentation=augmentation,
+      start=int(state.examples),
+      host_index=jax.process_index(),
+      host_count=jax.process_count(),
+    )
+    progress = Progress(directory, first_step, plan.total_steps, durations.steps("1 epochs", ""))
+    with contextlib.closing(batches), contextlib.closing(progress):
+      loop = _Loop(config, plan, mesh, train_step, evaluator, saved, progress, seconds)
+      return loop.run(state, batches, directory.evaluation(first_step))
+
+
+def describe_model(config: ml_collections.ConfigDict, split: Split) -> dict[str, Any]:
+  """What model.json says of a trained network."""
+  return {
+    "name": config.model.name,
+    "dialect": config.model.dialect,
+    "num_classes": split.num_classes,
+    "class_names": list(split.class_names),
+    "preprocessing": {
+      "image_size": config.data.image_size,
+      "central_fraction": config.data.eval_central_fraction,
+      "channels": "RGB",
+      "range": [-1.0, 1.0],
+    },
+    "source": f"trained on {config.data.name}, split {config.data.train_split}",
+  }
+
+
+def compile_step(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> Any:
+  """The training step, compiled for the shapes of state and batch."""
+  step = make_train_step(
+    model,
+    optimizer,
+    seed=config.seed,
+    label_smoothing=config.label_smoothing,
+    accumulation_steps=config.accumulation_steps,
+    average_decay=config.average_decay,
+    axis_name=parallel.axis_name(config.parallel),
+  )
+  size, rows = config.data.image_size, config.batch_size
+  batch = {
+    "image": jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
+    "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
+    "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
+  }
+  state = build.state_template(config, model, optimizer, mesh)
+  return parallel.compile_train_step(step, mesh, config.parallel).lower(state, batch).compile()
+
+
+class _Plan:
+  """Lengths and intervals of a run, in steps; an interval of 0 is never."""
+
+  def __init__(self, total: int, log: int, evaluation: int, checkpoint: int) -> None:
+    self.total_steps = total
+    self.log_every = log
+    self.eval_every = evaluation
+    self.checkpoint_every = checkpoint
+
+  @classmethod
+  def of(cls, config: ml_collections.ConfigDict, durations: Durations) -> "_Plan":
+    return cls(
+      build.total_steps(config, durations),
+      durations.whole_steps(config.log_every, "config.log_every"),
+      durations.whole_steps(config.eval_every, "config.eval_every"),
+      durations.whole_steps(config.checkpoint_every, "config.checkpoint_every"),
+    )
+
+  @staticmethod
+  def due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
+
+
+class _Loop:
+  """Steps, with what happens between them."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    plan: _Plan,
+    mesh: Mesh,
+    train_step: Any,
+    evaluator: Evaluator,
+    saved: Checkpoints,
+    progress: Progress,
+    seconds_before: float,
+  ) -> None:
+    self._config = config
+    self._plan = plan
+    self._mesh = mesh
+    self._train_step = train_step
+    self._evaluator = evaluator
+    self._saved = saved
+    self._progress = progress
+    self._clock = _Clock(seconds_before)
+    self._unread: collections.deque[tuple[int, Any]] = collections.deque()
+    self._window: list[dict[str, np.ndarray]] = []
+    self._last_evaluation_seconds = 0.0
+    self._last_saved_step = 0
+
+  def run(
+    self, state: TrainState, batches: Iterator[Any], metrics: dict[str, float] | None
+  ) -> dict[str, Any]:
+    """Takes all steps that are left; `metrics` is the evaluation of `state`, if there is one."""
+    plan = self._plan
+    first_step = step = self._last_saved_step = int(state.step)
+    with StopSignal() as stop:
+      ended = first_step >= plan.total_steps
+      if metrics is None and first_step and (plan.due(first_step, plan.eval_every) or ended):
+        metrics = self._evaluate(first_step, state)
+      self._clock.start_window()
+      for step in range(first_step + 1, plan.total_steps + 1):
+        batch = parallel.shard_batch(self._mesh, next(batches))
+        state, step_metrics = self._train_step(state, batch)
+        self._unread.append((step, step_metrics))
+        # One step late, so that the device already has its next step when Python waits for it.
+        self._read_metrics(keep=1)
+        self._progress.advance()
+        last = step == plan.total_steps or stop.number is not None
+        metrics = None
+        if plan.due(step, plan.checkpoint_every) or last:
+          self._save(step, state)
+        if stop.number is not None:
+          raise self._interrupted(stop.number, step)
+        if plan.due(step, plan.eval_every) or last:
+          metrics = self._evaluate(step, state)
+          if stop.number is not None:
+            self._save(step, state)
+            raise self._interrupted(stop.number, step)
+    self._saved.close()
+    return {
+      "steps": step,
+      "seconds": self._clock.total_seconds(),
+      "eval": metrics,
+    }
+
+  def _read_metrics(self, keep: int) -> None:
+    """Waits for all but the last `keep` steps, and logs where it is due."""
+    while len(self._unread) > keep:
+      step, on_device = self._unread.popleft()
+      metrics = jax.device_get(on_device)
+      loss = metrics["loss"] / max(metrics["count"], 1)
+      if not math.isfinite(loss):
+        raise self._diverged(f"The loss is {loss} at step {step}")
+      if not math.isfinite(metrics["gradient_norm"]):
+        raise self._diverged(f"The gradient is not finite at step {step}")
+      self._window.append(metrics)
+      if self._plan.due(step, self._plan.log_every) or step == self._plan.total_steps:
+        self._log(step)
+
+  def _log(self, step: int) -> None:
+    seconds = self._clock.end_window()
+    sums = {name: float(np.sum([m[name] for m in self._window])) for name in self._window[0]}
+    steps, count = len(self._window), max(sums["count"], 1)
+    left = self._plan.total_steps - step
+    evaluations = left // self._plan.eval_every + 1 if self._plan.eval_every else 1
+    self._progress.train(
+      step,
+      {
+        "loss": sums["loss"] / count,
+        "top1": sums["top1"] / count,
+        "top5": sums["top5"] / count,
+        "gradient_norm": sums["gradient_norm"] / steps,
+        "images_per_second": steps * self._config.batch_size / seconds,
+        "seconds": self._clock.total_seconds(),
+      },
+      eta_seconds=left * seconds / steps + evaluations * self._last_evaluation_seconds,
+    )
+    self._window = []
+    self._clock.start_window()
+
+  def _save(self, step: int, state: TrainState) -> None:
+    """Saves once all steps up to this one, and what they have come to, are known to be finite."""
+    self._read_metrics(keep=0)
+    with self._clock.pause():
+      # A finite gradient can still be a step too far.
+      trained = jax.device_get((state.params, state.batch_stats))
+      if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained)):
+        raise self._diverged(f"The parameters are not finite after step {step}")
+      self._saved.save(step, state, {"seconds": self._clock.total_seconds()})
+      self._last_saved_step = step
+
+  def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+    self._read_metrics(keep=0)
+    began = time.monotonic()
+    with self._clock.pause():
+      metrics = self._evaluator(state.evaluated)
+    self._last_evaluation_seconds = time.monotonic() - began
+    self._progress.evaluation(step, metrics)
+    return metrics
+
+  def _diverged(self, what: str) -> UserError:
+    kept = (
+      f"The checkpoint of step {self._last_saved_step} is kept"
+      if self._last_saved_step
+      else "Nothing was saved before"
+    )
+    return UserError(
+      f"{what}. {kept}; lower config.optimizer.learning_rate or set config.optimizer.clip_norm."
+    )
+
+  def _interrupted(self, signal_number: int, step: int) -> Interrupted:
+    self._saved.close()
+    return Interrupted(signal_number, step)
+
+
+class _Clock:
+  """Time in all, and time of training alone in windows between log lines."""
+
+  def __init__(self, seconds_before: float) -> None:
+    self._began = time.monotonic() - seconds_before
+    self._window_began = self._began
+
+  def total_seconds(self) -> float:
+    return time.monotonic() - self._began
+
+  def start_window(self) -> None:
+    self._window_began = time.monotonic()
+
+  def end_window(self) -> float:
+    return time.monotonic() - self._window_began
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """What happens inside does not count to the window."""
+    began = time.monotonic()
+    yield
+    self._window_began += time.monotonic() - began

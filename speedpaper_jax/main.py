@@ -1,0 +1,63 @@
+"""Runs an experiment: `python -m speedpaper_jax.main --config=configs/bn_inception.py`.
+
+`--config=FILE:key=value,…` passes arguments to the config, `--config.KEY=VALUE` overrides one of
+its fields, and `--list` prints the experiments. The same command with the same `--workdir`
+continues an interrupted run.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from speedpaper_jax import config as config_files
+from speedpaper_jax import entry_point
+from speedpaper_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file, with its arguments.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Directory of the run; a fresh runs/<config>-<time> by default."
+)
+_LIST = flags.DEFINE_bool("list", False, "Print the experiments and exit.")
+
+
+def main(argv: list[str]) -> None:
+  """Runs the experiment that the flags name."""
+  if _LIST.value:
+    for path, line in config_files.list_configs():
+      print(f"{path}  {line}")
+    return
+  if len(argv) > 1:
+    raise UserError(f"'{argv[1]}' is no flag; flags begin with --, as in --config={argv[1]}.")
+  if _CONFIG.value is None:
+    raise UserError("Name an experiment with --config=FILE; --list prints them.")
+
+  entry_point.set_up_jax()
+  # Imported once the flags are known to be good, so that mistakes are told without delay.
+  from speedpaper_jax import experiments, plots, run_directory
+
+  run = experiments.get(_CONFIG.value.experiment)
+  if _WORKDIR.value:
+    path = pathlib.Path(_WORKDIR.value)
+  else:
+    path = run_directory.fresh_path(config_flags.get_config_filename(flags.FLAGS["config"]))
+  directory = run_directory.RunDirectory(path)
+  print(f"workdir {directory.path}", flush=True)
+  summary = {"experiment": _CONFIG.value.experiment, **run(_CONFIG.value, directory)}
+  plots.write(directory)
+  directory.write("summary.json", summary)
+  print(f"{plots.describe(summary)}\nworkdir {directory.path}", flush=True)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; unknown config files, arguments and keys become a UserError."""
+  for index, argument in enumerate(argv):
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == "config":
+      value = value if equals else argv[index + 1] if index + 1 < len(argv) else ""
+      config_files.check_overrides(config_files.load(value), argv)
+  return entry_point.parse_flags(argv)
+
+
+if __name__ == "__main__":
+  entry_point.run(main, parse_flags)

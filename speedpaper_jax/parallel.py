@@ -1,0 +1,99 @@
+"""Devices: the mesh, how state and batches lie on it, and the two ways to run a step on it.
+
+Both ways take and return the same global arrays, so that state, data and checkpoints do not depend
+on the choice: the state is replicated, a batch is split by rows.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from speedpaper_jax.errors import UserError, did_you_mean
+
+AXIS = "devices"
+MODES = ("jit", "pmap")
+
+_REPLICATED = PartitionSpec()
+_BY_ROWS = PartitionSpec(AXIS)
+
+
+def make_mesh() -> Mesh:
+  """All devices of all processes, in one row."""
+  return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def platform(mesh: Mesh) -> str:
+  """What the mesh is made of: "cpu", "gpu" or "tpu"."""
+  return mesh.devices.flat[0].platform
+
+
+def axis_name(mode: str) -> str | None:
+  """The mapped axis that a step sees: `AXIS` with pmap semantics, none under `jit`."""
+  if mode not in MODES:
+    raise UserError(f"config.parallel='{mode}' is unknown.{did_you_mean(mode, MODES)}")
+  return AXIS if mode == "pmap" else None
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> None:
+  """Raises a UserError unless every device gets equally many rows of every micro-batch."""
+  pieces = mesh.size * accumulation_steps
+  if batch_size < pieces or batch_size % pieces:
+    of_steps = f" times {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
+    raise UserError(
+      f"A batch of {batch_size} does not divide over {mesh.size} devices{of_steps}. "
+      f"Set config.batch_size to a multiple of {pieces}."
+    )
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+  """Puts a copy of each leaf, which every process holds, on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, _REPLICATED))
+
+
+def replicated_template(mesh: Mesh, make_tree: Callable[[], Any]) -> Any:
+  """Shapes and dtypes of what `make_tree` would return, with the sharding of `replicate`."""
+  sharding = NamedSharding(mesh, _REPLICATED)
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    jax.eval_shape(make_tree),
+  )
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+  """Makes global arrays, split by rows, from the rows that this process has read."""
+  sharding = NamedSharding(mesh, _BY_ROWS)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+  }
+
+
+def compile_train_step(step: Callable[..., Any], mesh: Mesh, mode: str) -> jax.stages.Wrapped:
+  """Compiles `step(state, batch) → state, metrics`; the state's buffers are donated.
+
+  Args:
+    step: from `make_train_step` with `axis_name=axis_name(mode)`.
+    mesh: the devices.
+    mode: "jit", where the compiler divides one global program among the devices, or "pmap", where
+      the step runs on each device with its own rows and meets the others over `AXIS` only.
+  """
+  if axis_name(mode) is not None:
+    # check_vma would make the gradient of replicated parameters a sum over the devices already.
+    step = jax.shard_map(
+      step, mesh=mesh, in_specs=(_REPLICATED, _BY_ROWS), out_specs=_REPLICATED, check_vma=False
+    )
+  return compile_on_mesh(step, mesh, donate_state=True)
+
+
+def compile_on_mesh(
+  function: Callable[..., Any], mesh: Mesh, donate_state: bool = False
+) -> jax.stages.Wrapped:
+  """Compiles `function(replicated, batch split by rows) → replicated`."""
+  replicated, by_rows = NamedSharding(mesh, _REPLICATED), NamedSharding(mesh, _BY_ROWS)
+  return jax.jit(
+    function,
+    in_shardings=(replicated, by_rows),
+    out_shardings=replicated,
+    donate_argnums=0 if donate_state else (),
+  )

@@ -1,0 +1,159 @@
+"""What a run leaves behind, and where.
+
+config.json     the config, complete
+model.json      the network: name, dialect, classes, preprocessing
+metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
+summary.json    the result, written when the run has ended
+checkpoints/    Orbax
+tensorboard/    the metrics again, as TensorBoard events
+plots/*.png
+"""
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from speedpaper_jax.config import flat_keys
+from speedpaper_jax.errors import UserError
+
+# A checkpoint of one value does not fit another: parameters or optimiser state differ.
+_FIXED = ("experiment", "model", "batch_norm.enabled", "data.name", "optimizer.name")
+
+
+class RunDirectory:
+  """The directory of one run."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    """Names the files; nothing is written yet."""
+    self.path = path
+    self.checkpoints = path / "checkpoints"
+    self.tensorboard = path / "tensorboard"
+    self.plots = path / "plots"
+
+  def read(self, name: str) -> dict[str, Any]:
+    """Reads one of the JSON files.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = self.path / name
+    try:
+      return json.loads(path.read_text())
+    except FileNotFoundError:
+      raise UserError(
+        f"'{self.path}' is not the directory of a run: it has no {name}. Name the --workdir of "
+        f"a training run."
+      ) from None
+    except (ValueError, OSError) as error:
+      raise UserError(f"{path} cannot be read: {error}") from error
+
+  def write(self, name: str, content: dict[str, Any]) -> None:
+    """Writes one of the JSON files, whole or not at all.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
+    path = self.path / name
+    temporary = path.with_name(f".{name}.tmp")
+    try:
+      temporary.write_text(json.dumps(content, indent=2) + "\n")
+      temporary.replace(path)
+    except OSError as error:
+      raise self._cannot_be_written(error) from error
+
+  def start(self, config: ml_collections.ConfigDict) -> list[str]:
+    """Makes the directory and saves the config, or checks it against the one that is there.
+
+    A config that was saved before stays, until a checkpoint is known to fit the new one.
+
+    Returns:
+      The names of the fields that differ from a config saved before.
+
+    Raises:
+      UserError: a field differs without which the checkpoints there would not fit, or the
+        directory cannot be written.
+    """
+    if (self.path / "config.json").exists():
+      saved = ml_collections.ConfigDict(self.read("config.json"))
+      changed = _changed_fields(saved, config)
+      for name in changed:
+        if any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED):
+          raise UserError(
+            f"'{self.path}' holds a run with another config.{name}; choose another --workdir, or "
+            f"the config that is saved there in config.json."
+          )
+      return changed
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise self._cannot_be_written(error) from error
+    self.save_config(config)
+    return []
+
+  def save_config(self, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json."""
+    self.write("config.json", json.loads(config.to_json()))
+
+  def _cannot_be_written(self, error: OSError) -> UserError:
+    return UserError(f"The workdir '{self.path}' cannot be written: {error.strerror}.")
+
+  def append_metrics(self, entry: dict[str, Any]) -> None:
+    """Adds a line to metrics.jsonl."""
+    with (self.path / "metrics.jsonl").open("a") as file:
+      file.write(json.dumps(entry) + "\n")
+
+  def metrics(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that was cut off by a crash is left out."""
+    path = self.path / "metrics.jsonl"
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+      try:
+        entries.append(json.loads(line))
+      except ValueError:
+        break
+    return entries
+
+  def evaluation(self, step: int) -> dict[str, Any] | None:
+    """What metrics.jsonl has of the evaluation after a step."""
+    for entry in self.metrics():
+      if entry.pop("step") == step and entry.pop("split") == "eval":
+        return entry
+    return None
+
+  def forget_metrics_after(self, step: int) -> None:
+    """Drops the metrics of steps that a resumed run takes again."""
+    kept = [entry for entry in self.metrics() if entry["step"] <= step]
+    path = self.path / "metrics.jsonl"
+    temporary = path.with_name(".metrics.jsonl.tmp")
+    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+    temporary.replace(path)
+
+
+def fresh_path(config_path: str) -> pathlib.Path:
+  """A directory `runs/<config>-<time>` that does not exist yet."""
+  stem = pathlib.Path(config_path.partition(":")[0]).stem
+  time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+  path = pathlib.Path("runs") / f"{stem}-{time}"
+  attempt = 1
+  while path.exists():
+    attempt += 1
+    path = path.with_name(f"{stem}-{time}-{attempt}")
+  return path
+
+
+def _changed_fields(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
+  def values(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    content = json.loads(config.to_json())  # tuples become lists in both
+    flat = {}
+    for key in flat_keys(config):
+      value = content
+      for part in key.split("."):
+        value = value[part]
+      flat[key] = value
+    return flat
+
+  before, after = values(old), values(new)
+  return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))

@@ -1,0 +1,182 @@
+"""The training loop, with a tiny network on eight devices."""
+
+import json
+import os
+import signal
+
+import pytest
+import tiny
+
+from speedpaper_jax.config import load
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import train
+from speedpaper_jax.interrupts import Interrupted
+from speedpaper_jax.models import registry
+from speedpaper_jax.progress import Progress
+from speedpaper_jax.run_directory import RunDirectory
+
+
+@pytest.fixture
+def config(scratch, monkeypatch):
+  monkeypatch.setattr(registry, "create", tiny.create)
+  config = load("configs/bn_inception.py")
+  config.update_from_flattened_dict(tiny.SETTINGS)
+  config.data.dir = str(scratch / "data")
+  config.data.eval_split = "test[:50]"
+  return config
+
+
+@pytest.fixture
+def directory(tmp_path):
+  return RunDirectory(tmp_path / "run")
+
+
+def entries(directory, split):
+  return [entry for entry in directory.metrics() if entry["split"] == split]
+
+
+def steps(directory, split):
+  return [entry["step"] for entry in entries(directory, split)]
+
+
+def saved_steps(directory):
+  return sorted(int(path.name) for path in directory.checkpoints.iterdir())
+
+
+def interrupt_at(monkeypatch, step):
+  """A signal comes while the line of a step is shown."""
+  show = Progress.train
+
+  def show_and_interrupt(self, shown_step, *arguments, **named):
+    show(self, shown_step, *arguments, **named)
+    if shown_step == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Progress, "train", show_and_interrupt)
+
+
+def test_a_run(config, directory):
+  config.eval_every = "6 steps"
+  summary = train.run(config, directory)
+  assert summary["steps"] == 12
+  assert summary["eval"].keys() == {"top1", "top5", "loss", "count"}
+  assert steps(directory, "train") == list(range(1, 13))
+  assert steps(directory, "eval") == [6, 12]
+  assert entries(directory, "eval")[-1] == {"step": 12, "split": "eval", **summary["eval"]}
+  assert saved_steps(directory) == [8, 12]
+  assert json.loads(config.to_json()) == directory.read("config.json")
+  assert directory.read("model.json")["num_classes"] == 10
+
+
+def test_logs_means_over_the_steps_since_the_last_line(config, directory, tmp_path):
+  train.run(config, directory)
+  config.log_every = "5 steps"
+  other = RunDirectory(tmp_path / "other")
+  train.run(config, other)
+  assert steps(other, "train") == [5, 10, 12]
+  losses = [entry["loss"] for entry in entries(directory, "train")]
+  assert [entry["loss"] for entry in entries(other, "train")] == pytest.approx(
+    [sum(losses[:5]) / 5, sum(losses[5:10]) / 5, sum(losses[10:]) / 2]
+  )
+
+
+def test_the_seed_makes_the_difference(config, directory, tmp_path):
+  config.duration = "3 steps"
+  train.run(config, directory)
+  config.seed = 1
+  other = RunDirectory(tmp_path / "other")
+  train.run(config, other)
+  assert entries(directory, "eval") != entries(other, "eval")
+
+
+def test_longer_than_before(config, directory, capsys):
+  train.run(config, directory)
+  config.duration = "14 steps"
+  assert train.run(config, directory)["steps"] == 14
+  assert steps(directory, "train") == list(range(1, 15))
+  assert "continuing with another config.duration" in capsys.readouterr().err
+  assert directory.read("config.json")["duration"] == "14 steps"
+
+
+def test_a_config_that_does_not_fit_the_checkpoint(config, directory):
+  train.run(config, directory)
+  config.average_decay = 0.0
+  with pytest.raises(UserError, match=r"Checkpoint 12 .* another config: its average/"):
+    train.run(config, directory)
+  assert directory.read("config.json")["average_decay"] == 0.9
+  assert saved_steps(directory) == [8, 12]
+
+
+class TestInterruption:
+  def test_an_evaluation_that_was_due_is_made_up_for(self, config, directory, monkeypatch):
+    config.eval_every = "6 steps"
+    with monkeypatch.context() as patch:
+      interrupt_at(patch, 6)
+      with pytest.raises(Interrupted, match="SIGTERM after step 6"):
+        train.run(config, directory)
+    assert saved_steps(directory)[-1] == 6
+    train.run(config, directory)
+    assert steps(directory, "train") == list(range(1, 13))
+    assert steps(directory, "eval") == [6, 12]
+
+  def test_equal_to_a_run_without(self, config, directory, tmp_path, monkeypatch):
+    other = RunDirectory(tmp_path / "other")
+    expected = train.run(config, other)
+    with monkeypatch.context() as patch:
+      interrupt_at(patch, 5)
+      with pytest.raises(Interrupted):
+        train.run(config, directory)
+    assert train.run(config, directory)["eval"] == expected["eval"]
+    losses = [entry["loss"] for entry in entries(directory, "train")]
+    assert losses == [entry["loss"] for entry in entries(other, "train")]
+
+
+class TestDivergence:
+  """What is not finite is never saved, and never trained on in silence."""
+
+  def expect(self, config, directory, message):
+    with pytest.raises(UserError, match=message):
+      train.run(config, directory)
+    assert not (directory.path / "summary.json").exists()
+
+  def test_absurd_learning_rate(self, config, directory):
+    config.optimizer.learning_rate = 1e38
+    self.expect(config, directory, r"at step \d+\. Nothing was saved before; lower config\.optim")
+    assert saved_steps(directory) == []
+
+  def test_parameters_overflow_where_loss_and_gradient_are_finite(self, config, directory):
+    config.optimizer.learning_rate = 1e38
+    config.optimizer.l2 = 1000.0
+    config.checkpoint_every = "1 steps"
+    self.expect(config, directory, r"The parameters are not finite after step 1\. Nothing was")
+    assert saved_steps(directory) == []
+
+  @pytest.mark.parametrize(("every", "newest"), [("4 steps", 4), ("1 steps", 7)])
+  def test_keeps_the_last_good_checkpoint(self, config, directory, every, newest):
+    config.checkpoint_every = every
+    config.optimizer.schedule.name = "step"
+    config.optimizer.schedule.factor = 1e38
+    config.optimizer.schedule.boundaries = ("6 steps",)
+    self.expect(config, directory, f"The loss is nan at step 8. The checkpoint of step {newest} is")
+    assert saved_steps(directory)[-1] == newest
+    assert steps(directory, "train") == list(range(1, 8))
+
+
+def test_nothing_is_left_of_a_start_that_is_refused(config, directory):
+  config.data.augmentation.crop = "corner"
+  with pytest.raises(UserError, match="corner"):
+    train.run(config, directory)
+  assert not directory.path.exists()
+
+
+# Orbax leaves a coroutine behind that was never awaited when a file cannot be read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_resumes_from_the_checkpoint_before_a_damaged_one(config, directory, capsys):
+  expected = train.run(config, directory)
+  for path in (directory.checkpoints / "12" / "state").rglob("manifest.ocdbt"):
+    path.write_bytes(b"")
+  assert train.run(config, directory)["eval"] == expected["eval"]
+  printed = capsys.readouterr()
+  assert "resuming after step 8\n" in printed.out
+  assert "warning: checkpoint 12 is damaged and left out" in printed.err
+  assert saved_steps(directory) == [8, 12]

@@ -1,0 +1,113 @@
+"""Config files, their arguments and their keys."""
+
+import ml_collections
+import pytest
+
+from speedpaper_jax.config import (
+  check_overrides,
+  flat_keys,
+  list_configs,
+  load,
+  parse_arguments,
+)
+from speedpaper_jax.errors import UserError
+
+VALID = {"variant": ["plain", "fast"], "data": ["digits", "mnist"]}
+
+
+@pytest.fixture
+def config():
+  return ml_collections.ConfigDict(
+    {"batch_size": 8, "data": {"name": "digits", "augmentation": {"flip": False}}}
+  )
+
+
+class TestArguments:
+  @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+      ("", {"variant": "plain", "data": "digits"}),
+      ("data=mnist", {"variant": "plain", "data": "mnist"}),
+      ("data=mnist,variant=fast", {"variant": "fast", "data": "mnist"}),
+    ],
+  )
+  def test_the_first_is_the_default(self, text, expected):
+    assert parse_arguments(text, **VALID) == expected
+
+  @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+      ("fast", "The config argument 'fast' is not of the form key=value."),
+      ("dta=mnist", "The config has no argument 'dta'. Did you mean 'data'? Valid: "),
+      ("data=minst", "The config has no data 'minst'. Did you mean 'mnist'? Valid: "),
+      ("data=", "The config has no data ''. Valid: 'digits', 'mnist'."),
+    ],
+  )
+  def test_mistakes(self, text, message):
+    with pytest.raises(UserError) as error:
+      parse_arguments(text, **VALID)
+    assert str(error.value).startswith(message)
+
+
+class TestLoad:
+  def test_passes_the_arguments(self, tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("def get_config(arguments=''):\n  return {'arguments': arguments}\n")
+    assert load(f"{path}:x=1,y=2:3") == {"arguments": "x=1,y=2:3"}
+    assert load(str(path)) == {"arguments": ""}
+
+  def test_no_such_file(self):
+    with pytest.raises(
+      UserError, match=r"no config file 'bn_inception.py'. Did you mean 'configs/"
+    ):
+      load("bn_inception.py")
+
+  def test_no_config(self, tmp_path):
+    (tmp_path / "a.py").touch()
+    with pytest.raises(UserError, match="it defines no function get_config"):
+      load(str(tmp_path / "a.py"))
+
+
+class TestOverrides:
+  @pytest.mark.parametrize(
+    "argument",
+    [
+      "--config.batch_size=1",
+      "-config.batch_size=1",
+      "--config.data.augmentation.flip",
+      "--noconfig.data.augmentation.flip",
+      "--workdir=config.x",
+      "--config=x.py",
+    ],
+  )
+  def test_valid(self, config, argument):
+    check_overrides(config, ["main", argument])
+
+  @pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+      ("--config.batchsize=1", "The config has no key 'batchsize'. Did you mean 'batch_size'?"),
+      ("--config.flip=1", "The config has no key 'flip'. Did you mean 'data.augmentation.flip'?"),
+      ("--noconfig.data.flip", "Did you mean 'data.augmentation.flip'?"),
+      ("--config.data=x", "config.data is a section; set one of its keys: data.augmentation.flip"),
+      ("--config.data.name.x=1", "The config has no key 'data.name.x'."),
+    ],
+  )
+  def test_mistakes(self, config, argument, message):
+    with pytest.raises(UserError) as error:
+      check_overrides(config, ["main", argument])
+    assert message in str(error.value)
+
+
+def test_flat_keys(config):
+  assert sorted(flat_keys(config)) == ["batch_size", "data.augmentation.flip", "data.name"]
+
+
+def test_list(tmp_path):
+  (tmp_path / "b.py").write_text('"""Second.\n\nMore."""\n')
+  (tmp_path / "a.py").write_text('"""First."""\n')
+  (tmp_path / "c.py").touch()
+  assert list_configs(str(tmp_path)) == [
+    (tmp_path / "a.py", "First."),
+    (tmp_path / "b.py", "Second."),
+  ]

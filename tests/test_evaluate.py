@@ -1,0 +1,133 @@
+"""`python -m speedpaper_jax.evaluate DIR`, of a run of the tiny network."""
+
+import json
+import shutil
+
+import jax
+import pytest
+import tiny
+from absl.testing import flagsaver
+from commands import EVALUATE, finish, start
+
+from speedpaper_jax import entry_point, evaluate, parallel
+from speedpaper_jax.config import load
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import train
+from speedpaper_jax.models import registry
+from speedpaper_jax.run_directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def trained(scratch, tmp_path_factory):
+  """A run's directory and the evaluation in its summary."""
+  directory = RunDirectory(tmp_path_factory.mktemp("trained") / "run")
+  config = load("configs/bn_inception.py")
+  config.update_from_flattened_dict({**tiny.SETTINGS, "data.dir": str(scratch / "data")})
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "create", tiny.create)
+    return directory.path, train.run(config, directory)["eval"]
+
+
+@pytest.fixture
+def run_evaluate(monkeypatch, tmp_path):
+  """Runs the command in this process; returns what `--json` has."""
+  monkeypatch.setattr(registry, "create", tiny.create)
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leaves JAX's settings as they are
+
+  def run_evaluate(path, *arguments):
+    with flagsaver.flagsaver():
+      result = tmp_path / "result.json"
+      evaluate.main(
+        entry_point.parse_flags(["evaluate", str(path), f"--json={result}", *arguments])
+      )
+    return json.loads(result.read_text())
+
+  return run_evaluate
+
+
+def assert_same(result, expected):
+  """Counts are equal; the loss differs by the order of its sum."""
+  assert result["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+  assert {**result, **expected, "loss": 0} == {**result, "loss": 0}
+
+
+def test_reproduces_the_summary(trained, run_evaluate, capsys):
+  path, expected = trained
+  result = run_evaluate(path)
+  assert result == {"step": 12, "data": "digits", "split": "test", **expected}
+  assert capsys.readouterr().out.startswith(f"{path} step 12, digits test:\ntop1 ")
+
+
+@pytest.mark.parametrize("batch_size", [7, 100, 1000])
+def test_any_batch_size(trained, run_evaluate, batch_size):
+  path, expected = trained
+  assert_same(run_evaluate(path, f"--batch_size={batch_size}"), expected)
+
+
+def test_any_number_of_devices(trained, run_evaluate, monkeypatch):
+  """Trained on eight; on three a batch of 122 is padded."""
+  path, expected = trained
+  three = jax.make_mesh(
+    (3,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:3]
+  )
+  monkeypatch.setattr(parallel, "make_mesh", lambda: three)
+  assert_same(run_evaluate(path, "--batch_size=122"), expected)
+
+
+def test_another_split(trained, run_evaluate):
+  result = run_evaluate(trained[0], "--split=train[:50]")
+  assert (result["split"], result["count"]) == ("train[:50]", 50)
+
+
+def test_changes_nothing(trained, run_evaluate):
+  path, _ = trained
+  before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+  run_evaluate(path)
+  assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+# Orbax leaves a coroutine behind that was never awaited when a file cannot be read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint(trained, run_evaluate, tmp_path, capsys):
+  path = tmp_path / "run"
+  shutil.copytree(trained[0], path)
+  (path / "checkpoints" / "12" / "record" / "metadata").write_text("{}")
+  before = sorted(path.rglob("*"))
+  assert run_evaluate(path)["step"] == 8
+  assert "warning: checkpoint 12 is damaged and left out" in capsys.readouterr().err
+  assert sorted(path.rglob("*")) == before
+
+
+class TestMistakes:
+  def test_not_a_run(self, run_evaluate, tmp_path):
+    with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
+      run_evaluate(tmp_path / "nothing")
+
+  def test_no_directory(self):
+    with pytest.raises(UserError, match="Name one directory"):
+      evaluate.main(["evaluate"])
+
+  @pytest.mark.parametrize("remains", ["an empty directory", "nothing"])
+  def test_no_checkpoint(self, trained, run_evaluate, tmp_path, remains):
+    path = tmp_path / "run"
+    shutil.copytree(trained[0], path, ignore=shutil.ignore_patterns("checkpoints"))
+    if remains == "an empty directory":
+      (path / "checkpoints").mkdir()
+    before = sorted(path.rglob("*"))
+    with pytest.raises(UserError, match=r"There is no checkpoint in .*; train for longer"):
+      run_evaluate(path)
+    assert sorted(path.rglob("*")) == before
+
+  def test_no_such_split(self, trained, run_evaluate):
+    with pytest.raises(UserError, match="'tset' is not a split of 'digits'"):
+      run_evaluate(trained[0], "--split=tset")
+
+  def test_result_cannot_be_written(self, trained, run_evaluate, tmp_path):
+    with pytest.raises(UserError, match=r"missing/result.json cannot be written: No such file"):
+      run_evaluate(trained[0], f"--json={tmp_path}/missing/result.json")
+
+  @pytest.mark.slow
+  def test_as_a_command(self, scratch, tmp_path):
+    status, output, errors = finish(start(scratch, *EVALUATE, tmp_path))
+    assert (status, output) == (1, "")
+    assert errors.startswith(f"error: '{tmp_path}' is not the directory of a run")

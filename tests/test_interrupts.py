@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM end a run in good order."""
+
+import os
+import signal
+import time
+
+import pytest
+from commands import TINY, finish, flags, run, start, wait_for_step
+
+from speedpaper_jax.interrupts import Interrupted, StopSignal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted(number):
+  with StopSignal() as stop:
+    assert stop.number is None
+    os.kill(os.getpid(), number)
+    assert stop.number == number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_has_its_usual_effect(number):
+  with StopSignal():
+    os.kill(os.getpid(), number)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_former_handlers_come_back():
+  before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+  with StopSignal():
+    os.kill(os.getpid(), signal.SIGTERM)
+  assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_message_and_status():
+  interrupted = Interrupted(signal.SIGTERM, 7)
+  assert str(interrupted) == "Stopped by SIGTERM after step 7."
+  assert interrupted.exit_status == 143
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_saves_and_ends_and_continues(scratch, tmp_path, number):
+  command = (*TINY, f"--workdir={tmp_path}", *flags(checkpoint_every="0 steps"))
+  process = start(scratch, *command, seconds_per_step=1)
+  wait_for_step(process, 2)
+  process.send_signal(number)
+  status, _, errors = finish(process)
+  assert status == 128 + number
+  (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+  assert 2 < saved < 12
+  assert errors == (
+    f"Stopped by {number.name} after step {saved}. The same command with the same --workdir "
+    "continues.\n"
+  )
+  assert not (tmp_path / "summary.json").exists()
+
+  output = run(scratch, *command, seconds_per_step=0)
+  assert f"resuming after step {saved}\nstep {saved + 1:2d}/12" in output
+  assert (tmp_path / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_it_at_once(scratch, tmp_path):
+  process = start(scratch, *TINY, f"--workdir={tmp_path}", *flags(), seconds_per_step=100)
+  wait_for_step(process, 1)
+  began = time.monotonic()
+  while process.poll() is None and time.monotonic() < began + 50:
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+  assert process.poll() == -signal.SIGTERM
+  finish(process)
+
+
+@pytest.mark.slow
+def test_before_the_first_step(scratch, tmp_path):
+  process = start(scratch, *TINY, f"--workdir={tmp_path}", *flags())
+  assert process.stdout.readline() == f"workdir {tmp_path}\n"
+  process.send_signal(signal.SIGINT)
+  status, output, errors = finish(process)
+  assert status == 130
+  assert errors == "Interrupted; nothing was lost.\n"
+  assert "step" not in output

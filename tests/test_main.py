@@ -1,0 +1,173 @@
+"""The command line: what is wrong is told in one sentence, and nothing is left behind."""
+
+import sys
+
+import pytest
+from absl import flags
+from commands import MAIN, TINY, finish, run, start
+from commands import flags as config_flags
+from ml_collections import config_flags as config_file_flags
+
+from speedpaper_jax import entry_point, main
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.interrupts import Interrupted
+
+
+def parse(monkeypatch, *arguments):
+  """What the flags of main.py make of a command line."""
+  values = flags.FlagValues()
+  config_file_flags.DEFINE_config_file("config", flag_values=values)
+  monkeypatch.setattr(flags, "FLAGS", values)
+  monkeypatch.setattr(sys, "argv", ["main", *arguments])  # the config's flags read it themselves
+  main.parse_flags(sys.argv)
+  return values.config
+
+
+# ml_collections loads config files so.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+class TestFlags:
+  def test_overrides(self, monkeypatch):
+    config = parse(
+      monkeypatch,
+      "--config=configs/bn_inception.py:data=mnist",
+      "--config.batch_size=64",
+      "--config.data.augmentation.area_range=(0.5, 1.0)",
+      "--noconfig.data.augmentation.flip",
+    )
+    assert config.data.name == "mnist"
+    assert config.batch_size == 64
+    assert config.data.augmentation.area_range == (0.5, 1.0)
+    assert not config.data.augmentation.flip
+
+  @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+      (["--config=configs/bn_incepton.py"], "Did you mean 'configs/bn_inception.py'?"),
+      (["--config=configs"], "There is no config file 'configs'."),
+      (["--config"], "There is no config file ''."),
+      (["--config=configs/bn_inception.py:variant=bn_x31"], "Did you mean 'bn_x30'?"),
+      (["--config=configs/bn_inception.py:varant=bn_x30"], "Did you mean 'variant'?"),
+      (["--config=configs/bn_inception.py:bn_x30"], "'bn_x30' is not of the form key=value."),
+      (["--config=configs/bn_inception.py", "--config.batchsize=8"], "Did you mean 'batch_size'?"),
+      (
+        ["--config=configs/bn_inception.py", "--config.learning_rate=1"],
+        "Did you mean 'optimizer.learning_rate'?",
+      ),
+      (["--config=configs/bn_inception.py", "--config.data=mnist"], "config.data is a section;"),
+      (["--config=configs/bn_inception.py", "--config.batch_size=many"], "batch_size=many"),
+      (["--config=configs/bn_inception.py", "--config.batch_size=1.5"], "batch_size=1.5"),
+      (["--config=configs/bn_inception.py", "--workdirr=x"], "workdirr"),
+    ],
+  )
+  def test_mistakes(self, monkeypatch, arguments, message):
+    with pytest.raises(UserError) as error:
+      parse(monkeypatch, *arguments)
+    assert message in str(error.value)
+
+
+class TestEntryPoint:
+  @pytest.mark.parametrize(
+    ("exception", "status", "message"),
+    [
+      (UserError("It is wrong."), 1, "error: It is wrong.\n"),
+      (KeyboardInterrupt(), 130, "Interrupted; nothing was lost.\n"),
+      (
+        Interrupted(15, 3),
+        143,
+        "Stopped by SIGTERM after step 3. The same command with the same --workdir continues.\n",
+      ),
+    ],
+  )
+  def test_status_and_message(self, monkeypatch, capsys, exception, status, message):
+    def stop(*arguments, **named):
+      raise exception
+
+    monkeypatch.setattr(entry_point.app, "run", stop)
+    with pytest.raises(SystemExit) as ended:
+      entry_point.run(stop, stop)
+    assert ended.value.code == status
+    assert capsys.readouterr().err == message
+
+
+def refused(scratch, *arguments, **options):
+  """Runs a command that must fail in the way of a user's mistake; returns the message."""
+  status, output, errors = finish(start(scratch, *arguments, **options))
+  assert status == 1, output + errors
+  assert errors.startswith("error: ")
+  assert errors.count("\n") == 1
+  return errors
+
+
+@pytest.mark.slow
+class TestProcess:
+  def test_list(self, scratch):
+    assert "configs/bn_inception.py  BN-Inception and" in run(
+      scratch, "-m", "speedpaper_jax.main", "--list"
+    )
+
+  def test_unknown_key(self, scratch, tmp_path):
+    workdir = tmp_path / "run"
+    message = refused(scratch, *MAIN, f"--workdir={workdir}", "--config.optimizer.rate=1")
+    assert "The config has no key 'optimizer.rate'." in message
+    assert not workdir.exists()
+
+  def test_no_config(self, scratch):
+    assert "--list prints them" in refused(scratch, "-m", "speedpaper_jax.main")
+
+  def test_no_such_data_set(self, scratch, tmp_path):
+    workdir = tmp_path / "run"
+    message = refused(
+      scratch,
+      *MAIN,
+      f"--workdir={workdir}",
+      "--config.data.name=mnist",
+      f"--config.data.dir={tmp_path}",
+    )
+    assert "The data set 'mnist' is not prepared" in message
+    assert "python -m speedpaper_jax.data.prepare mnist" in message
+    assert not workdir.exists()
+
+  def test_batch_does_not_divide(self, scratch, tmp_path):
+    workdir = tmp_path / "run"
+    message = refused(scratch, *MAIN, f"--workdir={workdir}", "--config.batch_size=12", devices=8)
+    assert "A batch of 12 does not divide over 8 devices." in message
+    assert not workdir.exists()
+
+  def test_workdir_of_another_model(self, scratch, tmp_path):
+    workdir = tmp_path / "a run"
+    run(scratch, *TINY, f"--workdir={workdir}", *config_flags(duration="1 steps"))
+    before = (workdir / "config.json").read_text()
+    message = refused(
+      scratch,
+      *TINY,
+      f"--workdir={workdir}",
+      *config_flags(duration="1 steps", model__activation="sigmoid"),
+    )
+    assert "holds a run with another config.model.activation" in message
+    assert (workdir / "config.json").read_text() == before
+
+  @pytest.mark.parametrize("workdir", ["/dev/null", "/dev/null/run", "/proc/run"])
+  def test_workdir_that_cannot_be_written(self, scratch, workdir):
+    message = refused(scratch, *TINY, f"--workdir={workdir}", *config_flags(duration="1 steps"))
+    assert f"The workdir '{workdir}' cannot be written" in message
+
+  def test_without_workdir_a_fresh_one(self, scratch, tmp_path):
+    """Its name is printed at the start and at the end, with the result."""
+    process = start(scratch, *TINY, *config_flags(duration="1 steps"), cwd=tmp_path)
+    status, output, errors = finish(process)
+    assert status == 0, errors
+    (workdir,) = (tmp_path / "runs").iterdir()
+    assert workdir.name.startswith("bn_inception-")
+    lines = output.splitlines()
+    assert lines[0] == lines[-1] == f"workdir runs/{workdir.name}"
+    assert lines[-2].startswith("top1 ")
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+      "checkpoints",
+      "config.json",
+      "metrics.jsonl",
+      "model.json",
+      "plots",
+      "summary.json",
+      "tensorboard",
+    }

@@ -1,0 +1,144 @@
+"""The files of a run, and when a run may be continued."""
+
+import json
+
+import pytest
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.run_directory import RunDirectory, fresh_path
+
+
+@pytest.fixture
+def directory(tmp_path):
+  return RunDirectory(tmp_path / "run")
+
+
+@pytest.fixture
+def config():
+  return train_config()
+
+
+class TestStart:
+  def test_makes_the_directory_and_saves_the_config(self, directory, config):
+    assert directory.start(config) == []
+    assert directory.read("config.json") == json.loads(config.to_json())
+
+  def test_the_same_config_again(self, directory, config):
+    directory.start(config)
+    assert directory.start(config) == []
+
+  def test_harmless_changes_are_named(self, directory, config):
+    directory.start(config)
+    config.duration = "99 epochs"
+    config.data.augmentation.area_range = (0.5, 1.0)
+    assert directory.start(config) == ["data.augmentation.area_range", "duration"]
+
+  @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+      ("experiment", "sweep"),
+      ("model.name", "googlenet"),
+      ("model.activation", "sigmoid"),
+      ("batch_norm.enabled", False),
+      ("data.name", "mnist"),
+      ("optimizer.name", "adam"),
+    ],
+  )
+  def test_changes_that_do_not_fit_are_refused(self, directory, config, key, value):
+    directory.start(config)
+    saved = directory.read("config.json")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"holds a run with another config.{key};"):
+      directory.start(config)
+    assert directory.read("config.json") == saved
+
+  def test_a_file_in_its_place(self, directory, config):
+    directory.path.write_text("a file")
+    with pytest.raises(UserError, match=r"The workdir '.*run' cannot be written: File exists"):
+      directory.start(config)
+    assert directory.path.read_text() == "a file"
+
+  def test_below_a_file(self, tmp_path, config):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+      RunDirectory(tmp_path / "file" / "run").start(config)
+
+  def test_damaged_config(self, directory, config):
+    directory.start(config)
+    (directory.path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json cannot be read"):
+      directory.start(config)
+
+
+class TestFiles:
+  @pytest.fixture(autouse=True)
+  def started(self, directory, config):
+    directory.start(config)
+
+  def test_read_what_was_written(self, directory):
+    directory.write("summary.json", {"steps": 3})
+    assert directory.read("summary.json") == {"steps": 3}
+    assert sorted(path.name for path in directory.path.iterdir()) == ["config.json", "summary.json"]
+
+  def test_a_failed_write_leaves_the_old_content(self, directory):
+    directory.write("summary.json", {"steps": 3})
+    with pytest.raises(TypeError):
+      directory.write("summary.json", {"steps": object()})
+    assert directory.read("summary.json") == {"steps": 3}
+
+  def test_missing_file(self, directory):
+    with pytest.raises(UserError, match=r"is not the directory of a run: it has no summary.json"):
+      directory.read("summary.json")
+
+
+class TestMetrics:
+  @pytest.fixture(autouse=True)
+  def entries(self, directory, config):
+    directory.start(config)
+    entries = [
+      {"step": 1, "split": "train", "loss": 0.1},
+      {"step": 2, "split": "train", "loss": 0.2},
+      {"step": 2, "split": "eval", "loss": 0.3, "top1": 0.5},
+      {"step": 3, "split": "train", "loss": 0.4},
+    ]
+    for entry in entries:
+      directory.append_metrics(entry)
+    return entries
+
+  def test_come_back(self, directory, entries):
+    assert directory.metrics() == entries
+
+  def test_none(self, tmp_path):
+    assert RunDirectory(tmp_path).metrics() == []
+
+  def test_a_line_that_a_crash_cut_off_is_left_out(self, directory, entries):
+    with (directory.path / "metrics.jsonl").open("a") as file:
+      file.write('{"step": 4, "split": "tr')
+    assert directory.metrics() == entries
+    directory.forget_metrics_after(3)
+    directory.append_metrics({"step": 4, "split": "train"})
+    assert directory.metrics() == [*entries, {"step": 4, "split": "train"}]
+
+  def test_forget(self, directory, entries):
+    directory.forget_metrics_after(2)
+    assert directory.metrics() == entries[:3]
+    directory.forget_metrics_after(0)
+    assert directory.metrics() == []
+
+  def test_evaluation_of_a_step(self, directory):
+    assert directory.evaluation(2) == {"loss": 0.3, "top1": 0.5}
+    assert directory.evaluation(3) is None
+
+
+class TestFreshPath:
+  def test_name(self):
+    path = fresh_path("configs/bn_inception.py:data=mnist")
+    assert path.parent.name == "runs"
+    assert path.name.startswith("bn_inception-2")
+
+  def test_is_unused(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+      fresh_path("configs/x.py").mkdir(parents=True)
+    assert len(list((tmp_path / "runs").iterdir())) == 3
