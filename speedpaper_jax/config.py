@@ -44,13 +44,16 @@ def load(path_and_arguments: str) -> ml_collections.ConfigDict:
     path_and_arguments: such as `configs/bn_inception.py:data=mnist`.
 
   Raises:
-    UserError: there is no such file, or it refuses its arguments.
+    UserError: there is no such file, it is not valid Python, or it refuses its arguments.
   """
   path, _, arguments = path_and_arguments.partition(":")
   if not pathlib.Path(path).is_file():
     found = [str(config) for config, _ in list_configs()]
     raise UserError(f"There is no config file '{path}'.{did_you_mean(path, found)}")
-  module = runpy.run_path(path)
+  try:
+    module = runpy.run_path(path)
+  except SyntaxError as error:
+    raise UserError(f"Line {error.lineno} of '{path}' is not valid Python: {error.msg}.") from error
   if "get_config" not in module:
     raise UserError(f"'{path}' is no config file: it defines no function get_config.")
   return module["get_config"](arguments)

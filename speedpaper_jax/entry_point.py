@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -11,10 +13,11 @@ from speedpaper_jax.errors import UserError
 
 
 def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
-  """Runs a command and ends the process.
+  """Runs a command; where it fails, ends the process.
 
   A `UserError` is printed as `error: …` and the status is 1; after an interruption it is 128 and
-  the signal's number, as a shell has it.
+  the signal's number, as a shell has it. A reader that closes the output, as `| head` does, ends
+  the command without a word.
   """
   from speedpaper_jax.interrupts import Interrupted
 
@@ -22,14 +25,22 @@ def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str
   try:
     app.run(main, flags_parser=parse)
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    sys.exit(1)
+    _leave(1, f"error: {error}")
   except Interrupted as interrupted:
-    print(f"{interrupted} The same command with the same --workdir continues.", file=sys.stderr)
-    sys.exit(interrupted.exit_status)
+    message = f"{interrupted} The same command with the same --workdir continues."
+    _leave(interrupted.exit_status, message)
   except KeyboardInterrupt:
-    print("Interrupted; nothing was lost.", file=sys.stderr)
-    sys.exit(130)
+    _leave(128 + signal.SIGINT, "Interrupted; nothing was lost.")
+  except BrokenPipeError:
+    _leave(128 + signal.SIGPIPE)
+
+
+def _leave(status: int, message: str | None = None) -> NoReturn:
+  """Ends the process at once; `sys.exit` would wait for a thread that compiles a program."""
+  if message is not None:
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+  os._exit(status)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -2,10 +2,12 @@
 
 import os
 
-# Eight devices share a few cores: one may wait for another longer than XLA does before it aborts.
+# Eight devices share a few cores: one may wait for another longer than XLA does before it aborts,
+# and with a thread for each core alone, threads that wait leave none to those they wait for.
 os.environ["XLA_FLAGS"] = (
-  f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=600"
+  f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=300"
 )
+os.environ["PJRT_NPROC"] = "16"
 
 import jax
 import pytest

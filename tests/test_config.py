@@ -62,6 +62,12 @@ class TestLoad:
     ):
       load("bn_inception.py")
 
+  def test_not_python(self, tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("def get_config():\n  return {'a': 1\n")
+    with pytest.raises(UserError, match=r"Line 2 of '.*a\.py' is not valid Python: '\{' was never"):
+      load(str(path))
+
   def test_no_config(self, tmp_path):
     (tmp_path / "a.py").touch()
     with pytest.raises(UserError, match="it defines no function get_config"):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from absl import flags
-from commands import MAIN, TINY, finish, run, start
+from commands import MAIN, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
 from ml_collections import config_flags as config_file_flags
 
@@ -76,6 +76,7 @@ class TestEntryPoint:
         143,
         "Stopped by SIGTERM after step 3. The same command with the same --workdir continues.\n",
       ),
+      (BrokenPipeError(), 141, ""),
     ],
   )
   def test_status_and_message(self, monkeypatch, capsys, exception, status, message):
@@ -83,6 +84,7 @@ class TestEntryPoint:
       raise exception
 
     monkeypatch.setattr(entry_point.app, "run", stop)
+    monkeypatch.setattr(entry_point.os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
       entry_point.run(stop, stop)
     assert ended.value.code == status
@@ -104,6 +106,13 @@ class TestProcess:
     assert "configs/bn_inception.py  BN-Inception and" in run(
       scratch, "-m", "speedpaper_jax.main", "--list"
     )
+
+  def test_a_reader_that_has_seen_enough(self, scratch, tmp_path):
+    process = start(scratch, *TINY, f"--workdir={tmp_path / 'run'}", *config_flags())
+    wait_for_step(process, 2)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(), errors) == (141, "")
 
   def test_unknown_key(self, scratch, tmp_path):
     workdir = tmp_path / "run"

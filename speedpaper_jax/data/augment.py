@@ -18,8 +18,15 @@ _INTERPOLATIONS = (
   Image.Resampling.BICUBIC,
 )
 # A. Howard, "Some improvements on deep convolutional neural network based image classification",
-# section 2: these three in random order, each by a factor in [0.5, 1.5].
+# section 2: these three in random order, each by a factor in [0.5, 1.5], then lighting noise.
 _DISTORTIONS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+# Krizhevsky et al. 2012, section 4.1: principal components of ImageNet's RGB values, one a column,
+# each added to the whole image times its eigenvalue times a normal draw of this deviation.
+_LIGHTING_DEVIATION = 0.1
+_EIGENVALUES = 255 * np.array([0.2175, 0.0188, 0.0045])
+_PRINCIPAL_COMPONENTS = np.array(
+  [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +42,9 @@ class Augmentation:
     area_range: least and greatest area of the patch, as fractions of the image.
     flip: mirror half of the images left to right.
     photometric: strength of the photometric distortion; 0 is none and 1 is the original's:
-      brightness, contrast and saturation in random order, each by a factor in [0.5, 1.5]. At
-      strength s the factors lie in [1 − s/2, 1 + s/2]. (The original's lighting noise is left out.)
+      brightness, contrast and saturation in random order, each by a factor in [0.5, 1.5], and
+      lighting noise. At strength s the factors lie in [1 − s/2, 1 + s/2], and the noise is s times
+      as large.
   """
 
   crop: str = "none"
@@ -86,8 +94,9 @@ def augment(
     resampling = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
   rgb = crop.crop_encoded(opened, box, image_size, resampling)
   if augmentation.photometric:
-    rgb = _distort_colours(rgb, augmentation.photometric, rng)
-  pixels = np.asarray(rgb)
+    pixels = _distort_colours(rgb, augmentation.photometric, rng)
+  else:
+    pixels = np.asarray(rgb)
   if augmentation.crop == "shift":
     pixels = _shift(pixels, augmentation.shift, rng)
   if augmentation.flip and rng.random() < 0.5:
@@ -95,11 +104,13 @@ def augment(
   return pixels
 
 
-def _distort_colours(rgb: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+def _distort_colours(rgb: Image.Image, strength: float, rng: np.random.Generator) -> np.ndarray:
   for index in rng.permutation(len(_DISTORTIONS)):
     factor = rng.uniform(1 - strength / 2, 1 + strength / 2)
     rgb = _DISTORTIONS[index](rgb).enhance(factor)
-  return rgb
+  draws = rng.normal(0, strength * _LIGHTING_DEVIATION, 3)
+  noisy = np.asarray(rgb) + _PRINCIPAL_COMPONENTS @ (draws * _EIGENVALUES)
+  return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
 
 
 def _shift(pixels: np.ndarray, farthest: int, rng: np.random.Generator) -> np.ndarray:

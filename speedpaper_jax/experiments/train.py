@@ -60,17 +60,18 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   directory.write("model.json", describe_model(config, train_split))
 
   with contextlib.closing(Checkpoints(directory.checkpoints, config.checkpoints_to_keep)) as saved:
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-      # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
-      compiling = executor.submit(compile_step, config, model, optimizer, mesh)
-      state = build.initial_state(config, model, optimizer, mesh)
-      restored = saved.restore(state)
-      seconds = 0.0
-      if restored is not None:
-        _, state, record = restored
-        seconds = record["seconds"]
-      directory.save_config(config)
-      train_step = compiling.result()
+    # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    compiling = executor.submit(compile_step, config, model, optimizer, mesh)
+    executor.shutdown(wait=False)  # takes no more, and lets errors out before it has finished
+    state = build.initial_state(config, model, optimizer, mesh)
+    restored = saved.restore(state)
+    seconds = 0.0
+    if restored is not None:
+      _, state, record = restored
+      seconds = record["seconds"]
+    directory.save_config(config)
+    train_step = compiling.result()
     first_step = int(state.step)
     directory.forget_metrics_after(first_step)
     if first_step:

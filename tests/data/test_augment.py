@@ -83,8 +83,9 @@ def test_an_area_crop_draws_its_interpolation():
 def test_photometric_distortion_stays_within_its_strength(strength):
   grey = np.full((4, 4, 3), 100, np.uint8)
   images = np.array(augmented(grey, 4, Augmentation(photometric=strength), 200), int)
-  assert images.min() >= 100 * (1 - strength / 2) - 2
-  assert images.max() <= 100 * (1 + strength / 2) + 2
+  lighting = 12 * strength  # three and a half standard deviations
+  assert images.min() >= 100 * (1 - strength / 2) - lighting
+  assert images.max() <= 100 * (1 + strength / 2) + lighting
   assert np.ptp(images) > 100 * strength * 0.8
 
 
@@ -95,6 +96,16 @@ def test_photometric_distortion_changes_brightness_contrast_and_saturation():
   assert np.std(means) > 5
   assert np.std(deviations / means) > 0.05
   assert np.std(saturations / deviations) > 0.05
+
+
+def test_lighting_noise_tints_the_whole_image():
+  """Brightness, contrast and saturation leave grey grey; the second component is red to blue."""
+  grey = np.full((4, 4, 3), 100, np.uint8)
+  images = np.array(augmented(grey, 4, Augmentation(photometric=1.0), 400), int)
+  assert (images == images[:, :1, :1]).all()
+  red_to_blue = images[:, 0, 0, 0] - images[:, 0, 0, 2]
+  expected = 0.1 * 255 * 0.0188 * (0.7192 + 0.6948)
+  assert 0.8 * expected < np.std(red_to_blue) < 1.5 * expected  # and the rounding
 
 
 @pytest.mark.parametrize(
