@@ -108,11 +108,11 @@ class TestProcess:
     )
 
   def test_a_reader_that_has_seen_enough(self, scratch, tmp_path):
-    process = start(scratch, *TINY, f"--workdir={tmp_path / 'run'}", *config_flags())
-    wait_for_step(process, 2)
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert (process.wait(), errors) == (141, "")
+    with start(scratch, *TINY, f"--workdir={tmp_path}", *config_flags()) as process:
+      wait_for_step(process, 2)
+      process.stdout.close()
+      assert process.stderr.read() == ""
+    assert process.returncode == 141
 
   def test_unknown_key(self, scratch, tmp_path):
     workdir = tmp_path / "run"
