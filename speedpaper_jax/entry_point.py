@@ -4,12 +4,14 @@ import os
 import pathlib
 import signal
 import sys
+import types
 from collections.abc import Callable
 from typing import NoReturn
 
 from absl import app, flags, logging
 
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.interrupts import Interrupted
 
 
 def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
@@ -19,9 +21,8 @@ def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str
   the signal's number, as a shell has it. A reader that closes the output, as `| head` does, ends
   the command without a word.
   """
-  from speedpaper_jax.interrupts import Interrupted
-
   logging.set_verbosity(logging.ERROR)  # Orbax tells of each of its steps otherwise
+  signal.signal(signal.SIGINT, _leave_at_once)
   try:
     app.run(main, flags_parser=parse)
   except UserError as error:
@@ -29,8 +30,6 @@ def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str
   except Interrupted as interrupted:
     message = f"{interrupted} The same command with the same --workdir continues."
     _leave(interrupted.exit_status, message)
-  except KeyboardInterrupt:
-    _leave(128 + signal.SIGINT, "Interrupted; nothing was lost.")
   except BrokenPipeError:
     _leave(128 + signal.SIGPIPE)
 
@@ -41,6 +40,16 @@ def _leave(status: int, message: str | None = None) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
   os._exit(status)
+
+
+def _leave_at_once(number: int, frame: types.FrameType | None) -> None:
+  """Ctrl-C where there is nothing to save.
+
+  A `KeyboardInterrupt` would be lost where Python cannot raise, as in the callback of a weak
+  reference; a print might be in the way of another.
+  """
+  os.write(2, b"Interrupted; nothing was lost.\n")
+  os._exit(128 + number)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -70,7 +70,6 @@ class TestEntryPoint:
     ("exception", "status", "message"),
     [
       (UserError("It is wrong."), 1, "error: It is wrong.\n"),
-      (KeyboardInterrupt(), 130, "Interrupted; nothing was lost.\n"),
       (
         Interrupted(15, 3),
         143,
@@ -84,6 +83,7 @@ class TestEntryPoint:
       raise exception
 
     monkeypatch.setattr(entry_point.app, "run", stop)
+    monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(entry_point.os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
       entry_point.run(stop, stop)
