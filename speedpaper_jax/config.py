@@ -44,7 +44,8 @@ def load(path_and_arguments: str) -> ml_collections.ConfigDict:
     path_and_arguments: such as `configs/bn_inception.py:data=mnist`.
 
   Raises:
-    UserError: there is no such file, it is not valid Python, or it refuses its arguments.
+    UserError: there is no such file, it is not valid Python or gives no config, or it refuses its
+      arguments.
   """
   path, _, arguments = path_and_arguments.partition(":")
   if not pathlib.Path(path).is_file():
@@ -56,7 +57,10 @@ def load(path_and_arguments: str) -> ml_collections.ConfigDict:
     raise UserError(f"Line {error.lineno} of '{path}' is not valid Python: {error.msg}.") from error
   if "get_config" not in module:
     raise UserError(f"'{path}' is no config file: it defines no function get_config.")
-  return module["get_config"](arguments)
+  config = module["get_config"](arguments)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f"get_config of '{path}' returns {config!r:.80}, which is no ConfigDict.")
+  return config
 
 
 def check_overrides(config: ml_collections.ConfigDict, argv: Sequence[str]) -> None:

@@ -39,8 +39,8 @@ class Evaluator:
     self._train_split = train_split
     self._eval_split = eval_split
     model = build.build_inference_model(config, train_split.num_classes, mesh)
-    self._eval_step = parallel.compile_on_mesh(make_eval_step(model), mesh)
-    self._moments_step = parallel.compile_on_mesh(make_moments_step(model), mesh)
+    self._eval_step = parallel.jit_on_mesh(make_eval_step(model), mesh)
+    self._moments_step = parallel.jit_on_mesh(make_moments_step(model), mesh)
 
   def __call__(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
     """Evaluates on the whole split.

@@ -69,8 +69,8 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
   }
 
 
-def compile_train_step(step: Callable[..., Any], mesh: Mesh, mode: str) -> jax.stages.Wrapped:
-  """Compiles `step(state, batch) → state, metrics`; the state's buffers are donated.
+def jit_train_step(step: Callable[..., Any], mesh: Mesh, mode: str) -> jax.stages.Wrapped:
+  """`jax.jit` of `step(state, batch) → state, metrics`; the state's buffers are donated.
 
   Args:
     step: from `make_train_step` with `axis_name=axis_name(mode)`.
@@ -83,13 +83,13 @@ def compile_train_step(step: Callable[..., Any], mesh: Mesh, mode: str) -> jax.s
     step = jax.shard_map(
       step, mesh=mesh, in_specs=(_REPLICATED, _BY_ROWS), out_specs=_REPLICATED, check_vma=False
     )
-  return compile_on_mesh(step, mesh, donate_state=True)
+  return jit_on_mesh(step, mesh, donate_state=True)
 
 
-def compile_on_mesh(
+def jit_on_mesh(
   function: Callable[..., Any], mesh: Mesh, donate_state: bool = False
 ) -> jax.stages.Wrapped:
-  """Compiles `function(replicated, batch split by rows) → replicated`."""
+  """`jax.jit` of `function(replicated, batch split by rows) → replicated`."""
   replicated, by_rows = NamedSharding(mesh, _REPLICATED), NamedSharding(mesh, _BY_ROWS)
   return jax.jit(
     function,

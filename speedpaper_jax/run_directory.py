@@ -9,6 +9,7 @@ tensorboard/    the metrics again, as TensorBoard events
 plots/*.png
 """
 
+import contextlib
 import datetime
 import json
 import pathlib
@@ -48,7 +49,9 @@ class RunDirectory:
         f"a training run."
       ) from None
     except (ValueError, OSError) as error:
-      raise UserError(f"{path} cannot be read: {error}") from error
+      raise UserError(
+        f"{path} cannot be read ({error}); put a copy of it back, or train in another --workdir."
+      ) from error
 
   def write(self, name: str, content: dict[str, Any]) -> None:
     """Writes one of the JSON files, whole or not at all.
@@ -106,14 +109,12 @@ class RunDirectory:
       file.write(json.dumps(entry) + "\n")
 
   def metrics(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that was cut off by a crash is left out."""
+    """The lines of metrics.jsonl; one that is damaged, as by a crash, is left out."""
     path = self.path / "metrics.jsonl"
     entries = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-      try:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+      with contextlib.suppress(ValueError):
         entries.append(json.loads(line))
-      except ValueError:
-        break
     return entries
 
   def evaluation(self, step: int) -> dict[str, Any] | None:

@@ -52,9 +52,13 @@ class TestArguments:
 class TestLoad:
   def test_passes_the_arguments(self, tmp_path):
     path = tmp_path / "a.py"
-    path.write_text("def get_config(arguments=''):\n  return {'arguments': arguments}\n")
-    assert load(f"{path}:x=1,y=2:3") == {"arguments": "x=1,y=2:3"}
-    assert load(str(path)) == {"arguments": ""}
+    path.write_text(
+      "import ml_collections\n"
+      "def get_config(arguments=''):\n"
+      "  return ml_collections.ConfigDict({'arguments': arguments})\n"
+    )
+    assert load(f"{path}:x=1,y=2:3").arguments == "x=1,y=2:3"
+    assert load(str(path)).arguments == ""
 
   def test_no_such_file(self):
     with pytest.raises(
@@ -66,6 +70,12 @@ class TestLoad:
     path = tmp_path / "a.py"
     path.write_text("def get_config():\n  return {'a': 1\n")
     with pytest.raises(UserError, match=r"Line 2 of '.*a\.py' is not valid Python: '\{' was never"):
+      load(str(path))
+
+  def test_something_else_than_a_config(self, tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("def get_config(arguments=''):\n  return {'a': 1}\n")
+    with pytest.raises(UserError, match=r"returns \{'a': 1\}, which is no ConfigDict"):
       load(str(path))
 
   def test_no_config(self, tmp_path):

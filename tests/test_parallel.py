@@ -116,7 +116,7 @@ def train(network, mode="jit", devices=DEVICES, rows=32, **options):
     mesh = mesh_of(devices)
     step, state = make_step_and_state(network, mode, rows=rows, **options)
     state = parallel.replicate(mesh, state)
-    compiled = parallel.compile_train_step(step, mesh, mode)
+    compiled = parallel.jit_train_step(step, mesh, mode)
     for batch in make_batches(rows):
       # With two steps under way virtual devices may wait for each other's threads for ever.
       state, metrics = jax.block_until_ready(compiled(state, parallel.shard_batch(mesh, batch)))
@@ -277,7 +277,7 @@ def test_the_step_takes_over_the_states_buffers(mesh, mode):
   step, state = make_step_and_state(two_layers, mode, dtype=jnp.float32)
   state = parallel.replicate(mesh, state)
   batch = parallel.shard_batch(mesh, next(make_batches()))
-  after, _ = parallel.compile_train_step(step, mesh, mode)(state, batch)
+  after, _ = parallel.jit_train_step(step, mesh, mode)(state, batch)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, batch)))
 
@@ -285,7 +285,7 @@ def test_the_step_takes_over_the_states_buffers(mesh, mode):
 def test_evaluation_leaves_the_variables_where_they_are(mesh):
   replicated = parallel.replicate(mesh, jnp.ones(3))
   rows = parallel.shard_batch(mesh, {"x": np.arange(16.0)})
-  total = parallel.compile_on_mesh(lambda weights, batch: weights * batch["x"].sum(), mesh)
+  total = parallel.jit_on_mesh(lambda weights, batch: weights * batch["x"].sum(), mesh)
   np.testing.assert_array_equal(total(replicated, rows), [120, 120, 120])
   assert not replicated.is_deleted()
 
@@ -305,7 +305,7 @@ def test_devices_meet_once_a_step_and_for_joint_statistics(mesh, mode, statistic
   step, state = make_step_and_state(two_layers, mode, statistics, dtype=jnp.float32)
   state = parallel.replicate(mesh, state)
   batch = parallel.shard_batch(mesh, next(make_batches()))
-  program = parallel.compile_train_step(step, mesh, mode).lower(state, batch).compile().as_text()
+  program = parallel.jit_train_step(step, mesh, mode).lower(state, batch).compile().as_text()
   collectives = re.findall(
     r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", program
   )

@@ -120,6 +120,13 @@ class TestMetrics:
     directory.append_metrics({"step": 4, "split": "train"})
     assert directory.metrics() == [*entries, {"step": 4, "split": "train"}]
 
+  @pytest.mark.parametrize("damage", [b'{"step": 4, "spl\n', b"\n", b"\xff\xfe\n"])
+  def test_a_damaged_line_takes_no_other_with_it(self, directory, entries, damage):
+    path = directory.path / "metrics.jsonl"
+    path.write_bytes(damage + path.read_bytes())
+    directory.forget_metrics_after(3)
+    assert directory.metrics() == entries
+
   def test_forget(self, directory, entries):
     directory.forget_metrics_after(2)
     assert directory.metrics() == entries[:3]

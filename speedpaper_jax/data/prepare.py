@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import http.client
 import shutil
+import signal
 import sys
 import tempfile
 import urllib.request
@@ -118,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     directory = prepare(options.name, options.data_dir, options.source)
   except UserError as error:
     sys.exit(f"error: {error}")
+  except KeyboardInterrupt:
+    # Not `entry_point.run`, which would leave downloads and half-written files behind.
+    print("Interrupted; nothing was written.", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
   print(f"{options.name} is prepared in {directory}")
 
 

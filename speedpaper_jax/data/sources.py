@@ -59,7 +59,13 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
   if match["name"] == "digits":
     digits.prepare(root)
   directory = _prepared_directory(root, name, match)
-  builder = tfds.builder_from_directory(directory)
+  try:
+    builder = tfds.builder_from_directory(directory)
+  except Exception as error:  # TFDS raises many kinds for damaged descriptions.
+    raise UserError(
+      f"The description of the data set '{name}' in {directory} is damaged; remove the directory "
+      "and prepare the data set again."
+    ) from error
   _check_readable(builder, name)
   return Split(
     records=_records(builder, name, split),

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -132,25 +133,25 @@ def compile_step(
     "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
   }
   state = build.state_template(config, model, optimizer, mesh)
-  return parallel.compile_train_step(step, mesh, config.parallel).lower(state, batch).compile()
+  return parallel.jit_train_step(step, mesh, config.parallel).lower(state, batch).compile()
 
 
+@dataclasses.dataclass(frozen=True)
 class _Plan:
   """Lengths and intervals of a run, in steps; an interval of 0 is never."""
 
-  def __init__(self, total: int, log: int, evaluation: int, checkpoint: int) -> None:
-    self.total_steps = total
-    self.log_every = log
-    self.eval_every = evaluation
-    self.checkpoint_every = checkpoint
+  total_steps: int
+  log_every: int
+  eval_every: int
+  checkpoint_every: int
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict, durations: Durations) -> "_Plan":
     return cls(
-      build.total_steps(config, durations),
-      durations.whole_steps(config.log_every, "config.log_every"),
-      durations.whole_steps(config.eval_every, "config.eval_every"),
-      durations.whole_steps(config.checkpoint_every, "config.checkpoint_every"),
+      total_steps=build.total_steps(config, durations),
+      log_every=durations.whole_steps(config.log_every, "config.log_every"),
+      eval_every=durations.whole_steps(config.eval_every, "config.eval_every"),
+      checkpoint_every=durations.whole_steps(config.checkpoint_every, "config.checkpoint_every"),
     )
 
   @staticmethod
@@ -214,7 +215,8 @@ class _Loop:
           if stop.number is not None:
             self._save(step, state)
             raise self._interrupted(stop.number, step)
-    self._saved.close()
+      # Before signals end the process at once again: the last checkpoint may still be on its way.
+      self._saved.close()
     return {
       "steps": step,
       "seconds": self._clock.total_seconds(),

@@ -120,7 +120,7 @@ class BNInception(nn.Module):
     """Classifies images.
 
     Args:
-      images: [N, H, W, 3], normalised; 224×224 in the paper, 32×32 at least.
+      images: [N, H, W, 3], normalised; 224×224 in the paper, and at 32×32 the last maps are 1×1.
       train: whether to use the batch's statistics and dropout (which needs a "dropout" key).
 
     Returns:

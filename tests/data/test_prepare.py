@@ -304,6 +304,17 @@ def test_the_command_line_ends_with_a_sentence(tmp_path):
   assert "Did you mean 'cifar10'?" in exit_.value.code
 
 
+def test_the_command_line_is_interrupted_in_good_order(monkeypatch, capsys):
+  def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(prepare, "prepare", interrupt)
+  with pytest.raises(SystemExit) as exit_:
+    prepare.main(["digits"])
+  assert exit_.value.code == 130
+  assert capsys.readouterr().err == "Interrupted; nothing was written.\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/tfds")
 def test_real_digits_come_through_unchanged(tmp_path, source):

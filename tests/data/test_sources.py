@@ -203,6 +203,14 @@ def test_a_truncated_file_is_named(damageable):
   expect_error(f"is damaged in {path}; remove", "colours", "train", damageable)
 
 
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_a_damaged_description_is_named(damageable, name, content):
+  directory = damageable / "colours" / "1.0.0"
+  (directory / name).write_text(content)
+  expect_error(f"in {directory} is damaged; remove", "colours", "train", damageable)
+
+
 def test_a_record_with_flipped_bits_is_a_decode_error(damageable):
   (path,) = damageable.glob("colours/1.0.0/*train*")
   content = bytearray(path.read_bytes())

@@ -86,14 +86,18 @@ def test_killed_before_the_first_checkpoint(scratch, uninterrupted, tmp_path):
   assert_same_end(tmp_path, uninterrupted)
 
 
-def test_killed_between_checkpoints(scratch, uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+  ("step", "saved"),
+  [pytest.param(6, 4, id="between checkpoints"), pytest.param(12, 12, id="during the evaluation")],
+)
+def test_killed_after_a_checkpoint(scratch, uninterrupted, tmp_path, step, saved):
   command = (*TINY, f"--workdir={tmp_path}", *flags())
   process = start(scratch, *command)
-  wait_for_step(process, 6)
-  wait_until(process, (tmp_path / "checkpoints" / "4").exists)
+  wait_for_step(process, step)
+  wait_until(process, (tmp_path / "checkpoints" / str(saved)).exists)
   kill(process)
-  assert not (tmp_path / "checkpoints" / "8").exists()
-  assert resumed_after(run(scratch, *command)) == 4
+  assert not (tmp_path / "checkpoints" / str(saved + 4)).exists()
+  assert resumed_after(run(scratch, *command)) == saved
   assert_same_end(tmp_path, uninterrupted)
 
 
@@ -102,16 +106,6 @@ def test_killed_during_a_checkpoint(scratch, uninterrupted, tmp_path, step):
   command = (*TINY, f"--workdir={tmp_path}", *flags())
   kill_during_checkpoint(lambda: start(scratch, *command), tmp_path, step)
   assert resumed_after(run(scratch, *command)) == (step - 4 or None)
-  assert_same_end(tmp_path, uninterrupted)
-
-
-def test_killed_during_evaluation(scratch, uninterrupted, tmp_path):
-  command = (*TINY, f"--workdir={tmp_path}", *flags())
-  process = start(scratch, *command)
-  wait_for_step(process, 12)
-  wait_until(process, (tmp_path / "checkpoints" / "12").exists)
-  kill(process)
-  assert resumed_after(run(scratch, *command)) == 12
   assert_same_end(tmp_path, uninterrupted)
 
 

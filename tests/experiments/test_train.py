@@ -7,6 +7,7 @@ import signal
 import pytest
 import tiny
 
+from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
@@ -129,6 +130,18 @@ class TestInterruption:
     assert train.run(config, directory)["eval"] == expected["eval"]
     losses = [entry["loss"] for entry in entries(directory, "train")]
     assert losses == [entry["loss"] for entry in entries(other, "train")]
+
+  def test_the_last_checkpoint_is_written_all_the_same(self, config, directory, monkeypatch):
+    close, signals = Checkpoints.close, [signal.SIGINT]
+
+    def interrupt_and_close(self):
+      if signals:
+        os.kill(os.getpid(), signals.pop())
+      close(self)
+
+    monkeypatch.setattr(Checkpoints, "close", interrupt_and_close)
+    assert train.run(config, directory)["steps"] == 12
+    assert saved_steps(directory) == [8, 12]
 
 
 class TestDivergence:
