@@ -11,8 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from speedpaper_jax.models import ops
-from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings, kernel_init
+from speedpaper_jax.models import features, heads, ops
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.dialect import SLIM_BATCH_NORM
+from speedpaper_jax.models.dialect import Dialect as CommonDialect
+from speedpaper_jax.models.layers import ConvBlock, LayerSettings
 
 
 class Row(NamedTuple):
@@ -46,20 +49,49 @@ FIGURE_5 = (
 )
 
 
+# The figure to the letter: 608 channels after 4c and 4d, 1056 after 4e.
+FIGURE_5_AS_PRINTED = tuple(
+  row._replace(pool_proj=128) if row.name in ("4c", "4d") else row for row in FIGURE_5
+)
+
+
 @dataclasses.dataclass(frozen=True)
-class Dialect:
+class Dialect(CommonDialect):
   """What implementations of BN-Inception differ in.
 
   Attributes:
     table: the Inception modules.
-    stem_depth_multiplier: of the separable 7×7 convolution.
+    stem_depth_multiplier: of the separable 7×7 convolution; None for a dense one.
+    stem_has_batch_norm: whether the 7×7 convolution is normalised as all others are.
+    stem_padding: of the 7×7 convolution.
+    stride_padding: of 3×3 convolutions with stride 2.
+    pool_padding: of pools with stride 2.
   """
 
-  table: tuple[Row, ...]
-  stem_depth_multiplier: int
+  table: tuple[Row, ...] = FIGURE_5
+  stem_depth_multiplier: int | None = 8
+  stem_has_batch_norm: bool = True
+  stem_padding: ops.Padding = "SAME"
+  stride_padding: ops.Padding = "SAME"
+  pool_padding: ops.Padding = "SAME"
 
 
-DIALECTS = {"paper": Dialect(table=FIGURE_5, stem_depth_multiplier=8)}
+DIALECTS = {
+  "paper": Dialect(),
+  # The authors' code.
+  "slim": Dialect(SLIM_BATCH_NORM, stem_has_batch_norm=False),
+  # The network that was trained in Caffe, with Caffe's padding.
+  "pretrainedmodels": Dialect(
+    BatchNorm(decay=0.9, epsilon=1e-5),
+    bias_before_batch_norm=True,
+    count_padding=True,
+    table=FIGURE_5_AS_PRINTED,
+    stem_depth_multiplier=None,
+    stem_padding=3,
+    stride_padding=1,
+    pool_padding="CEIL",
+  ),
+}
 
 
 class InceptionModule(nn.Module):
@@ -70,14 +102,17 @@ class InceptionModule(nn.Module):
 
   row: Row
   settings: LayerSettings
+  dialect: Dialect
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """[N, H, W, C] → [N, H / strides, W / strides, sum of the branches]."""
     row, settings = self.row, self.settings
 
-    def conv(name: str, features: int, size: int, x: jax.Array, strides: int = 1) -> jax.Array:
-      return ConvBlock(features, (size, size), settings, strides, name=name)(x, train=train)
+    def conv(name: str, filters: int, size: int, x: jax.Array, strides: int = 1) -> jax.Array:
+      padding = "SAME" if strides == 1 else self.dialect.stride_padding
+      block = ConvBlock(filters, (size, size), settings, strides, padding, name=name)
+      return block(x, train=train)
 
     branches = []
     if row.conv_1x1:
@@ -90,9 +125,11 @@ class InceptionModule(nn.Module):
     first = conv("double_3x3_first", row.double_3x3, 3, reduced)
     branches.append(conv("double_3x3_second", row.double_3x3, 3, first, row.strides))
 
-    operations = settings.operations
-    pool = {"avg": operations.avg_pool, "max": operations.max_pool}[row.pool]
-    pooled = pool(x, 3, row.strides, "SAME")
+    if row.pool == "avg":
+      pooled = settings.operations.avg_pool(x, 3, row.strides, "SAME", settings.count_padding)
+    else:
+      padding = "SAME" if row.strides == 1 else self.dialect.pool_padding
+      pooled = settings.operations.max_pool(x, 3, row.strides, padding)
     branches.append(conv("pool_proj", row.pool_proj, 1, pooled) if row.pool_proj else pooled)
     return jnp.concatenate(branches, axis=-1)
 
@@ -101,7 +138,8 @@ class BNInception(nn.Module):
   """Figure 5, read from top to bottom.
 
   Attributes:
-    num_classes: width of the softmax layer, the only fully connected one.
+    num_classes: width of the softmax layer, the only fully connected one; 0 for pooled features
+      [N, 1024] instead of logits.
     settings: what all layers have in common.
     dialect: whose table to follow.
     use_local_response_norm: GoogLeNet's two, after the first pool and after the second
@@ -126,28 +164,32 @@ class BNInception(nn.Module):
     Returns:
       logits: [N, num_classes], at least float32.
     """
-    settings, max_pool = self.settings, self.settings.operations.max_pool
+    dialect = self.dialect
+    settings = dialect.apply_to(self.settings)
+    max_pool = settings.operations.max_pool
 
-    def conv(name: str, features: int, size: int, x: jax.Array) -> jax.Array:
-      return ConvBlock(features, (size, size), settings, name=name)(x, train=train)
+    def conv(name: str, filters: int, size: int, x: jax.Array) -> jax.Array:
+      x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
+      return features.stage(self, name, x)
 
     x = images.astype(settings.dtype)
+    stem = (
+      settings if dialect.stem_has_batch_norm else dataclasses.replace(settings, batch_norm=None)
+    )
     x = ConvBlock(  # 7×7/2: 224 → 112
-      64, (7, 7), settings, 2, depth_multiplier=self.dialect.stem_depth_multiplier, name="conv1"
+      64, (7, 7), stem, 2, dialect.stem_padding, dialect.stem_depth_multiplier, name="conv1"
     )(x, train=train)
-    x = max_pool(x, 3, 2, "SAME")  # 112 → 56
+    x = features.stage(self, "conv1", x)
+    x = max_pool(x, 3, 2, dialect.pool_padding)  # 112 → 56
     if self.use_local_response_norm:
       x = ops.local_response_norm(x)
     x = conv("conv2_reduce", 64, 1, x)
     x = conv("conv2", 192, 3, x)
     if self.use_local_response_norm:
       x = ops.local_response_norm(x)
-    x = max_pool(x, 3, 2, "SAME")  # 56 → 28
-    for row in self.dialect.table:  # 28 → 14 in 3c, 14 → 7 in 4e
-      x = InceptionModule(row, settings, name=f"inception_{row.name}")(x, train=train)
-    x = jnp.mean(x, (1, 2))  # 7×7 average pool
-    x = Dropout(self.dropout_rate, settings.axis_name)(x, train=train)
-    logits = nn.Dense(
-      self.num_classes, dtype=settings.dtype, kernel_init=kernel_init, name="logits"
-    )(x)
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    x = max_pool(x, 3, 2, dialect.pool_padding)  # 56 → 28
+    for row in dialect.table:  # 28 → 14 in 3c, 14 → 7 in 4e
+      name = f"inception_{row.name}"
+      x = InceptionModule(row, settings, dialect, name=name)(x, train=train)
+      features.stage(self, name, x)
+    return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)

@@ -30,6 +30,8 @@ class LayerSettings:
     operations: the form of convolution and pooling.
     axis_name: the mapped axis over devices that the network runs under, if any, so that random
       draws belong to the rows of the global batch.
+    bias_before_batch_norm: whether convolutions keep their bias although β makes it superfluous.
+    count_padding: whether average pools count their padding; see `ops.avg_pool`.
   """
 
   batch_norm: BatchNorm | None = dataclasses.field(default_factory=BatchNorm)
@@ -37,6 +39,8 @@ class LayerSettings:
   dtype: jnp.dtype = jnp.float32
   operations: ops.Operations = ops.PLAIN
   axis_name: str | None = None
+  bias_before_batch_norm: bool = False
+  count_padding: bool = False
 
 
 def kernel_init(
@@ -99,7 +103,7 @@ class SeparableConv(nn.Module):
     depth_multiplier: number of depthwise filters on each input channel.
     settings: what all layers have in common.
     strides: in both directions.
-    padding: "SAME" or "VALID", as TensorFlow means them.
+    padding: see `ops`.
   """
 
   features: int
@@ -107,7 +111,7 @@ class SeparableConv(nn.Module):
   depth_multiplier: int
   settings: LayerSettings
   strides: int
-  padding: str
+  padding: ops.Padding
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -130,7 +134,7 @@ class ConvBlock(nn.Module):
     kernel_size: height and width.
     settings: what all layers have in common.
     strides: in both directions.
-    padding: "SAME" or "VALID", as TensorFlow means them.
+    padding: see `ops`.
     depth_multiplier: of a separable convolution; None for a dense one.
   """
 
@@ -138,7 +142,7 @@ class ConvBlock(nn.Module):
   kernel_size: tuple[int, int]
   settings: LayerSettings
   strides: int = 1
-  padding: str = "SAME"
+  padding: ops.Padding = "SAME"
   depth_multiplier: int | None = None
 
   @nn.compact
@@ -151,7 +155,7 @@ class ConvBlock(nn.Module):
         self.kernel_size,
         (self.strides, self.strides),
         self.padding,
-        use_bias=batch_norm is None,
+        use_bias=batch_norm is None or settings.bias_before_batch_norm,
         dtype=settings.dtype,
         kernel_init=kernel_init,
         conv_general_dilated=settings.operations.conv,

@@ -1,8 +1,11 @@
 """Convolution, pooling and local response normalization, in a plain form and in one fast on CPUs.
 
 The forms have the same signature and agree up to the order of sums; parameters do not depend on
-them. Images are [N, H, W, C], kernels [height, width, in / groups, out], padding is "SAME" or
-"VALID" in TensorFlow's sense.
+them. Images are [N, H, W, C], kernels [height, width, in / groups, out]. Padding is one of
+
+  "SAME", "VALID"  in TensorFlow's sense; with stride 2 "SAME" puts the odd pixel at the end
+  "CEIL"           none, but the last window may reach over the end: Caffe's and PyTorch's ceil mode
+  a number         so many pixels on every side, PyTorch's
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 
 
+Padding = str | int
+
+
 class Operations(NamedTuple):
   """The operations that a network is built from, in one form.
 
@@ -21,17 +27,17 @@ class Operations(NamedTuple):
     conv: the signature of `lax.conv_general_dilated`, as `nn.Conv` calls it.
     separable_conv: (x, depthwise, pointwise, strides, padding) → depthwise, then 1×1 convolution.
     max_pool: (x, window, strides, padding) → maximum over windows.
-    avg_pool: the same; means leave the padding out of the count, as TensorFlow's do.
+    avg_pool: (x, window, strides, padding, count_padding) → mean over windows.
   """
 
   conv: Callable[..., jax.Array]
-  separable_conv: Callable[[jax.Array, jax.Array, jax.Array, int, str], jax.Array]
-  max_pool: Callable[[jax.Array, int, int, str], jax.Array]
-  avg_pool: Callable[[jax.Array, int, int, str], jax.Array]
+  separable_conv: Callable[[jax.Array, jax.Array, jax.Array, int, Padding], jax.Array]
+  max_pool: Callable[[jax.Array, int, int, Padding], jax.Array]
+  avg_pool: Callable[[jax.Array, int, int, Padding, bool], jax.Array]
 
 
 def separable_conv(
-  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: str
+  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: Padding
 ) -> jax.Array:
   """A depthwise convolution and a 1×1 convolution of its outputs, with nothing in between.
 
@@ -50,26 +56,66 @@ def separable_conv(
 
 
 def _conv(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: str, groups: int = 1
+  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding, groups: int = 1
 ) -> jax.Array:
   return lax.conv_general_dilated(
     x,
     kernel,
     (strides, strides),
-    padding,
+    [pads_of(*sizes, strides, padding) for sizes in zip(x.shape[1:3], kernel.shape, strict=False)],
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=groups,
   )
 
 
-def max_pool(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+def max_pool(x: jax.Array, window: int, strides: int, padding: Padding) -> jax.Array:
   """Maximum over square windows: [N, H, W, C] → [N, H', W', C]."""
-  return nn.max_pool(x, (window, window), (strides, strides), padding)
+  pads = [pads_of(size, window, strides, padding) for size in x.shape[1:3]]
+  return nn.max_pool(x, (window, window), (strides, strides), pads)
 
 
-def avg_pool(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
-  """Mean over square windows, padding not counted: [N, H, W, C] → [N, H', W', C]."""
-  return nn.avg_pool(x, (window, window), (strides, strides), padding, count_include_pad=False)
+def avg_pool(
+  x: jax.Array, window: int, strides: int, padding: Padding, count_padding: bool = False
+) -> jax.Array:
+  """Mean over square windows: [N, H, W, C] → [N, H', W', C].
+
+  Args:
+    x: [N, H, W, C].
+    window: height and width.
+    strides: in both directions.
+    padding: see the top of this file.
+    count_padding: whether zeros of the padding count as values of the map, as Caffe and, where it
+      is not told otherwise, PyTorch have it; TensorFlow leaves them out.
+  """
+  pads = [pads_of(size, window, strides, padding) for size in x.shape[1:3]]
+  return nn.avg_pool(x, (window, window), (strides, strides), pads, count_include_pad=count_padding)
+
+
+def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
+  """PyTorch's: means over `size` × `size` windows that cover the map: [N, H, W, C] → [N, s, s, C].
+
+  Along an axis of length n, window i reaches from ⌊i·n/size⌋ to ⌈(i+1)·n/size⌉.
+  """
+  for axis in (1, 2):
+    length = x.shape[axis]
+    windows = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+    parts = [
+      jnp.mean(lax.slice_in_dim(x, first, end, axis=axis), axis, keepdims=True)
+      for first, end in windows
+    ]
+    x = jnp.concatenate(parts, axis)
+  return x
+
+
+def pads_of(size: int, window: int, strides: int, padding: Padding) -> tuple[int, int]:
+  """Pixels before and after an axis of length `size`."""
+  if isinstance(padding, int):
+    return padding, padding
+  if padding == "CEIL":
+    steps = -(-(size - window) // strides)
+    return 0, max(steps * strides + window - size, 0)
+  ((before, after),) = lax.padtype_to_pads((size,), (window,), (strides,), padding)
+  return before, after
 
 
 def conv_as_matmul(
@@ -114,7 +160,7 @@ def conv_as_matmul(
 
 
 def separable_conv_as_dense(
-  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: str
+  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: Padding
 ) -> jax.Array:
   """`separable_conv` as one dense convolution, whose kernel is the product of the two.
 
@@ -131,7 +177,7 @@ def separable_conv_as_dense(
   return _conv(x, kernel, strides, padding)
 
 
-def max_pool_by_slices(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+def max_pool_by_slices(x: jax.Array, window: int, strides: int, padding: Padding) -> jax.Array:
   """`max_pool` as the maximum of strided slices, first along the rows, then along the columns.
 
   The gradient of the CPU back end's window reduction takes four to ten times as long.
@@ -141,13 +187,15 @@ def max_pool_by_slices(x: jax.Array, window: int, strides: int, padding: str) ->
   return x
 
 
-def avg_pool_by_slices(x: jax.Array, window: int, strides: int, padding: str) -> jax.Array:
+def avg_pool_by_slices(
+  x: jax.Array, window: int, strides: int, padding: Padding, count_padding: bool = False
+) -> jax.Array:
   """`avg_pool` as sums of strided slices."""
   ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
   for axis in (1, 2):
     x = _reduce_slices(jnp.add, x, axis, window, strides, padding, 0)
     ones = _reduce_slices(jnp.add, ones, axis, window, strides, padding, 0)
-  return x / ones
+  return x / (window**2 if count_padding else ones)
 
 
 def _reduce_slices(
@@ -156,13 +204,12 @@ def _reduce_slices(
   axis: int,
   window: int,
   strides: int,
-  padding: str,
+  padding: Padding,
   fill: float,
 ) -> jax.Array:
   """Reduces windows along one axis; `fill` is what the padding holds."""
-  ((before, after),) = lax.padtype_to_pads((x.shape[axis],), (window,), (strides,), padding)
   widths = [(0, 0)] * x.ndim
-  widths[axis] = (before, after)
+  widths[axis] = pads_of(x.shape[axis], window, strides, padding)
   x = jnp.pad(x, widths, constant_values=fill)
   size = (x.shape[axis] - window) // strides + 1
   result = None

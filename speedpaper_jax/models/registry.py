@@ -1,31 +1,82 @@
 """Networks by name."""
 
+import dataclasses
 import importlib
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.models.dialect import Dialect
+from speedpaper_jax.models.layers import LayerSettings
 
-# Name → module file and class; a file is imported when its network is asked for.
-MODELS = {"bn_inception": ("bn_inception", "BNInception")}
+# Name, which is also the file's → class; a file is imported when its network is asked for.
+MODELS = {
+  "googlenet": "GoogLeNet",
+  "bn_inception": "BNInception",
+  "inception_v3": "InceptionV3",
+  "inception_v4": "InceptionV4",
+  "inception_resnet_v1": "InceptionResNetV1",
+  "inception_resnet_v2": "InceptionResNetV2",
+}
 
 
-def create(name: str, dialect: str = "paper", **fields: Any) -> nn.Module:
+def create(
+  name: str,
+  dialect: str | None = None,
+  *,
+  num_classes: int = 1000,
+  dtype: jnp.dtype = jnp.float32,
+  settings: LayerSettings | None = None,
+  **fields: Any,
+) -> nn.Module:
   """Creates a network.
 
   Args:
     name: a key of `MODELS`.
-    dialect: whose implementation it matches, a key of the model file's `DIALECTS`.
-    **fields: of the network's module: `num_classes`, `settings`, and what its file documents.
+    dialect: whose implementation it matches, a key of the model file's `DIALECTS`; its first by
+      default.
+    num_classes: 0 for pooled features instead of logits.
+    dtype: of activations and arithmetic, unless `settings` say it.
+    settings: what all layers have in common; the dialect's batch normalization by default.
+    **fields: of the network's module, as its file documents them.
 
   Raises:
     UserError: an unknown name or dialect.
   """
+  chosen = find_dialect(name, dialect)
+  if settings is None:
+    settings = LayerSettings(batch_norm=chosen.batch_norm, dtype=dtype)
+  return network_class(name)(dialect=chosen, num_classes=num_classes, settings=settings, **fields)
+
+
+def network_class(name: str) -> Any:
+  """The class of a network, a Flax module and so a dataclass."""
+  return getattr(_file(name), MODELS[name])
+
+
+def has_field(name: str, field: str) -> bool:
+  """Whether a network has a setting, such as "residual_scales"."""
+  return field in {found.name for found in dataclasses.fields(network_class(name))}
+
+
+def dialects(name: str) -> list[str]:
+  """The dialects of a network, the default first."""
+  return list(_file(name).DIALECTS)
+
+
+def find_dialect(name: str, dialect: str | None = None) -> Dialect:
+  """A network's dialect by name; its first by default."""
+  available = _file(name).DIALECTS
+  dialect = dialect or next(iter(available))
+  if dialect not in available:
+    raise UserError(f"{name} has no dialect '{dialect}'.{did_you_mean(dialect, available)}")
+  return available[dialect]
+
+
+def _file(name: str) -> ModuleType:
   if name not in MODELS:
     raise UserError(f"There is no model '{name}'.{did_you_mean(name, MODELS)}")
-  file, class_name = MODELS[name]
-  module = importlib.import_module(f"speedpaper_jax.models.{file}")
-  if dialect not in module.DIALECTS:
-    raise UserError(f"{name} has no dialect '{dialect}'.{did_you_mean(dialect, module.DIALECTS)}")
-  return getattr(module, class_name)(dialect=module.DIALECTS[dialect], **fields)
+  return importlib.import_module(f"speedpaper_jax.models.{name}")
