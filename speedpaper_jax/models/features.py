@@ -26,8 +26,9 @@ def aux_logits(network: nn.Module, name: str, logits: jax.Array) -> None:
 
 
 def _leave(network: nn.Module, collection: str, name: str, x: jax.Array) -> None:
-  if not network.is_initializing():  # `init` returns parameters and statistics alone
-    network.sow(collection, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+  # `init` returns parameters and statistics alone.
+  if network.is_mutable_collection(collection) and not network.is_initializing():
+    network.put_variable(collection, name, x)
 
 
 def extract_features(

@@ -117,7 +117,7 @@ def inception_c(first: tuple[int, int], second: tuple[int, int]) -> Block:
   )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Dialect(CommonDialect):
   """What implementations of Inception-v4 differ in: the order of some 1×n and n×1 convolutions.
 
@@ -127,9 +127,9 @@ class Dialect(CommonDialect):
     inception_c: Figure 6.
   """
 
-  stem: tuple[tuple[str, Part], ...] = stem((7, 1), (1, 7))
-  inception_b: Block = inception_b((1, 7), (7, 1))
-  inception_c: Block = inception_c((1, 3), (3, 1))
+  stem: tuple[tuple[str, Part], ...]
+  inception_b: Block
+  inception_c: Block
 
   def table(self) -> tuple[tuple[str, Part], ...]:
     """Figure 9, without its last three rows."""
@@ -144,10 +144,14 @@ class Dialect(CommonDialect):
 
 
 DIALECTS = {
-  "paper": Dialect(),
+  "paper": Dialect(
+    stem=stem((7, 1), (1, 7)),
+    inception_b=inception_b((1, 7), (7, 1)),
+    inception_c=inception_c((1, 3), (3, 1)),
+  ),
   # The order of the authors' code.
   "timm": Dialect(
-    TORCH_BATCH_NORM,
+    batch_norm=TORCH_BATCH_NORM,
     stem=stem((1, 7), (7, 1)),
     inception_b=inception_b((7, 1), (1, 7)),
     inception_c=inception_c((3, 1), (1, 3)),
