@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from speedpaper_jax import optim
+from speedpaper_jax.models.features import AUX_LOGITS
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]
@@ -81,8 +82,6 @@ def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.
     Scalars: `loss`, `top1`, `top5` and `count`, each summed over the rows.
   """
   labels, mask = batch["label"], batch["mask"]
-  targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-  loss = optax.softmax_cross_entropy(logits, targets.astype(logits.dtype))
   label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
   # Classes that come before the label when sorted by logit, ties by index as `top_k` breaks them;
   # rank zero is a top-1 hit. A NaN compares with nothing: a row that has one counts as wrong.
@@ -91,12 +90,18 @@ def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.
   rank = jnp.sum(before, axis=-1)
   ranked = mask * ~jnp.any(jnp.isnan(logits), axis=-1)
   return {
-    # `where`, because a masked row's loss may be infinite and 0·∞ is NaN.
-    "loss": jnp.sum(jnp.where(mask > 0, loss, 0.0)),
+    "loss": _summed_cross_entropy(logits, batch, label_smoothing),
     "top1": jnp.sum((rank < 1) * ranked),
     "top5": jnp.sum((rank < 5) * ranked),
     "count": jnp.sum(mask),
   }
+
+
+def _summed_cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+  targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+  loss = optax.softmax_cross_entropy(logits, targets.astype(logits.dtype))
+  # `where`, because a masked row's loss may be infinite and 0·∞ is NaN.
+  return jnp.sum(jnp.where(batch["mask"] > 0, loss, 0.0))
 
 
 def make_train_step(
@@ -105,6 +110,7 @@ def make_train_step(
   *,
   seed: int,
   label_smoothing: float = 0.0,
+  aux_weight: float = 0.0,
   accumulation_steps: int = 1,
   average_decay: float = 0.0,
   axis_name: str | None = None,
@@ -112,10 +118,12 @@ def make_train_step(
   """Builds `train_step(state, batch) → state, metrics`.
 
   Args:
-    model: called as `model.apply(variables, images, train=True)`.
+    model: called as `model.apply(variables, images, train=True)`; it may leave the logits of
+      auxiliary heads in the collection "aux_logits".
     optimizer: an Optax transformation.
     seed: with the step number it determines every random draw.
-    label_smoothing: ε.
+    label_smoothing: ε, of all heads.
+    aux_weight: of each auxiliary head's cross-entropy in the loss (GoogLeNet's paper, section 5).
     accumulation_steps: the batch is worked through in this many micro-batches, each with batch
       statistics of its own; micro-batch j holds the rows j, j + k, j + 2k, …, so that none moves
       between devices.
@@ -124,7 +132,9 @@ def make_train_step(
 
   Returns:
     A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
-    float32 [N]; its metrics are `example_metrics` over the whole batch, and `gradient_norm`.
+    float32 [N]; its metrics are `example_metrics` over the whole batch, and `gradient_norm`. Its
+    `loss` is the one that is minimised, auxiliary heads included, while evaluation's is the main
+    head's alone.
   """
 
   def summed_loss(
@@ -134,10 +144,12 @@ def make_train_step(
       {"params": params, "batch_stats": batch_stats},
       normalize_images(batch["image"]),
       train=True,
-      mutable=["batch_stats"],
+      mutable=["batch_stats", AUX_LOGITS],
       rngs={"dropout": key},
     )
     metrics = example_metrics(logits, batch, label_smoothing)
+    for aux_logits in updated.get(AUX_LOGITS, {}).values():
+      metrics["loss"] += aux_weight * _summed_cross_entropy(aux_logits, batch, label_smoothing)
     return metrics["loss"], (metrics, updated.get("batch_stats", {}))
 
   def gradients(state: TrainState, batch: Batch, key: jax.Array) -> tuple[PyTree, Metrics, PyTree]:
@@ -214,7 +226,7 @@ def make_eval_step(model: nn.Module) -> Callable[[Mapping[str, PyTree], Batch], 
 def make_moments_step(model: nn.Module) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:
   """Builds `moments_step(variables, batch) → batch_moments`, for Algorithm 2.
 
-  Dropout draws from a fixed key: in these networks it comes after the last batch normalization.
+  Dropout draws from a fixed key; in FaceNet's head alone it comes before a batch normalization.
   """
 
   def moments_step(variables: Mapping[str, PyTree], batch: Batch) -> PyTree:

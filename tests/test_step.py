@@ -7,6 +7,8 @@ import numpy as np
 import optax
 import pytest
 
+from speedpaper_jax import parallel
+from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
 from speedpaper_jax.step import (
@@ -25,16 +27,21 @@ FLOAT32 = 1e-6
 
 
 class Network(nn.Module):
-  """A convolution, dropout and a softmax layer, in float64."""
+  """A convolution, dropout and a softmax layer, in float64, and heads beside the convolution."""
 
   batch_norm: BatchNorm | None = None
   dropout_rate: float = 0.0
+  aux_heads: tuple[str, ...] = ()
 
   @nn.compact
   def __call__(self, images, *, train):
     settings = LayerSettings(self.batch_norm, activation="sigmoid", dtype=jnp.float64)
     x = images.astype(jnp.float64)
     x = ConvBlock(6, (3, 3), settings, strides=2, name="conv")(x, train=train)
+    for name in self.aux_heads:
+      aux = ConvBlock(5, (1, 1), settings, name=f"{name}_conv")(x, train=train)
+      aux = nn.Dense(CLASSES, dtype=jnp.float64, name=name)(jnp.mean(aux, (1, 2)))
+      features.aux_logits(self, name, aux)
     x = Dropout(self.dropout_rate)(x.reshape(x.shape[0], -1), train=train)
     return nn.Dense(CLASSES, dtype=jnp.float64, name="logits")(x)
 
@@ -216,6 +223,72 @@ class TestTrainStep:
     assert_close(
       first, step(state.replace(step=jnp.int32(1)), make_batch(8))[0].params, tolerance=0
     )
+
+
+@pytest.mark.usefixtures("float64")
+class TestAuxiliaryHeads:
+  NETWORK = Network(aux_heads=("aux1", "aux2"))
+
+  def test_their_cross_entropies_are_added_with_the_weight(self):
+    step, state = make_step(
+      self.NETWORK, optimizer=optax.sgd(1.0), label_smoothing=0.1, aux_weight=0.3
+    )
+    batch = make_batch(8)
+    batch["mask"][2] = 0
+
+    def cross_entropy(logits):
+      targets = 0.9 * jax.nn.one_hot(batch["label"], CLASSES) + 0.1 / CLASSES
+      return -jnp.sum(targets * jax.nn.log_softmax(logits), -1) @ batch["mask"] / 7
+
+    def loss(params):
+      logits, left = self.NETWORK.apply(
+        {"params": params}, batch["image"] / 127.5 - 1, train=True, mutable=["aux_logits"]
+      )
+      one, other = left["aux_logits"]["aux1"], left["aux_logits"]["aux2"]
+      return cross_entropy(logits) + 0.3 * (cross_entropy(one) + cross_entropy(other))
+
+    expected, gradient = jax.value_and_grad(loss)(state.params)
+    after, metrics = step(state, batch)
+    assert_close(metrics["loss"] / 7, expected, FLOAT32)
+    assert_close(after.params, jax.tree.map(jnp.subtract, state.params, gradient), FLOAT32)
+    assert differs(after.params["aux1"], state.params["aux1"])
+
+  def test_hits_are_the_main_heads_alone(self):
+    batch = make_batch(8)
+    step, state = make_step(self.NETWORK)
+    weighted_step, _ = make_step(self.NETWORK, aux_weight=0.3)
+    plain, weighted = step(state, batch)[1], weighted_step(state, batch)[1]
+    assert weighted["loss"] > plain["loss"]
+    assert (weighted["top1"], weighted["top5"]) == (plain["top1"], plain["top5"])
+
+  def test_micro_batches_and_devices_make_no_difference(self):
+    batch = make_batch(32)
+    batch["mask"][[1, 20]] = 0
+    at_once, state = make_step(self.NETWORK, aux_weight=0.3)
+    in_parts, _ = make_step(self.NETWORK, aux_weight=0.3, accumulation_steps=2)
+    mesh = parallel.make_mesh()
+    on_each_device = parallel.jit_train_step(
+      make_train_step(
+        self.NETWORK,
+        optax.sgd(0.1, momentum=0.9),
+        seed=5,
+        aux_weight=0.3,
+        axis_name=parallel.axis_name("pmap"),
+      ),
+      mesh,
+      "pmap",
+    )
+    expected = at_once(state, batch)
+    assert_close(in_parts(state, batch), expected)
+    copies = parallel.replicate(mesh, state)
+    assert_close(on_each_device(copies, parallel.shard_batch(mesh, batch)), expected)
+
+  def test_population_statistics_have_all_their_batch_norms(self):
+    network = Network(BatchNorm(), aux_heads=("aux1", "aux2"))
+    _, state = make_step(network, aux_weight=0.3)
+    moments = make_moments_step(network)(state.evaluated, make_batch(8))
+    assert jax.tree.structure(moments) == jax.tree.structure(state.batch_stats)
+    assert moments.keys() == {"conv", "aux1_conv", "aux2_conv"}
 
 
 @pytest.mark.usefixtures("float64")
