@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,9 +47,27 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     section.dialect,
     num_classes=num_classes,
     settings=settings,
-    use_local_response_norm=section.local_response_norm,
     dropout_rate=section.dropout_rate,
+    **_fields_of_some_models(section),
   )
+
+
+def _fields_of_some_models(section: ml_collections.ConfigDict) -> dict[str, Any]:
+  fields = {}
+  for field, value in {
+    "use_local_response_norm": section.local_response_norm,
+    "use_aux_heads": section.aux_heads,
+    "residual_scales": tuple(section.residual_scales) or None,
+  }.items():
+    if registry.has_field(section.name, field):
+      fields[field] = value
+    elif value:
+      having = [name for name in registry.MODELS if registry.has_field(name, field)]
+      raise UserError(
+        f"{section.name} has no config.model.{field.removeprefix('use_')}; unset it, or set "
+        f"config.model.name to a network that has: {', '.join(having)}."
+      )
+  return fields
 
 
 def build_inference_model(

@@ -1,4 +1,4 @@
-"""The numbers that a training config may hold."""
+"""The numbers that a training config may hold, and those that go together."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _RANGES: Sequence[tuple[str, Callable[[Any], bool], Sequence[str]]] = (
   (
     "at least 0",
     lambda value: value >= 0,
-    ("optimizer.clip_norm", "optimizer.l2", "seed"),
+    ("aux_weight", "optimizer.clip_norm", "optimizer.l2", "seed"),
   ),
   (
     "at least 0 and below 1",
@@ -56,6 +56,11 @@ _RANGES: Sequence[tuple[str, Callable[[Any], bool], Sequence[str]]] = (
     ("data.augmentation.area_range",),
   ),
   (
+    "three numbers above 0, or empty",
+    lambda value: len(value) in (0, 3) and all(scale > 0 for scale in value),
+    ("model.residual_scales",),
+  ),
+  (
     "durations, as in ('10 epochs', '20 epochs')",
     lambda value: all(isinstance(duration, str) for duration in value),
     ("optimizer.schedule.boundaries",),
@@ -64,7 +69,10 @@ _RANGES: Sequence[tuple[str, Callable[[Any], bool], Sequence[str]]] = (
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Raises a UserError if a number of the "train" experiment's config is out of its range."""
+  """Raises a UserError if a number of the "train" experiment's config is out of its range.
+
+  So it does if auxiliary heads have no weight in the loss, or a weight has no heads.
+  """
   for rule, holds, keys in _RANGES:
     for key in keys:
       value = functools.reduce(getattr, key.split("."), config)
@@ -74,3 +82,17 @@ def check(config: ml_collections.ConfigDict) -> None:
         valid = False
       if not valid:
         raise UserError(f"config.{key} is {value}; it must be {rule}.")
+  _check_auxiliary_heads(config.model.aux_heads, config.aux_weight)
+
+
+def _check_auxiliary_heads(present: bool, weight: float) -> None:
+  if present and not weight:
+    raise UserError(
+      "The auxiliary heads of config.model.aux_heads would learn nothing with config.aux_weight=0; "
+      "set config.aux_weight, to 0.4 for example, or config.model.aux_heads to False."
+    )
+  if weight and not present:
+    raise UserError(
+      f"config.aux_weight is {weight}, but the network has no auxiliary heads to weigh; "
+      "set config.model.aux_heads, or config.aux_weight to 0."
+    )

@@ -8,7 +8,7 @@ from speedpaper_jax import build, parallel
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.models import ops
+from speedpaper_jax.models import ops, registry
 
 DEVICES = 8
 
@@ -36,6 +36,47 @@ def test_the_model_is_the_one_of_the_config(config):
   batch_norm = model.settings.batch_norm
   assert (batch_norm.decay, batch_norm.epsilon) == (0.9, 1e-5)
   assert not batch_norm.unbiased_running_variance
+
+
+class TestFieldsOfSomeModels:
+  def test_a_model_gets_those_that_it_has(self, config):
+    config.model.update(name="inception_resnet_v2", aux_heads=True, residual_scales=(0.3, 0.2, 0.1))
+    model = build_model(config)
+    assert (model.use_aux_heads, model.residual_scales) == (True, (0.3, 0.2, 0.1))
+
+  def test_unset_they_are_off_or_the_dialects(self, config):
+    config.model.name = "inception_resnet_v2"
+    model = build_model(config)
+    assert (model.use_aux_heads, model.residual_scales) == (False, None)
+
+  @pytest.mark.parametrize(
+    ("name", "field", "value", "having"),
+    [
+      (
+        "bn_inception",
+        "aux_heads",
+        True,
+        "googlenet, inception_v3, inception_v4, inception_resnet",
+      ),
+      ("inception_v4", "residual_scales", (0.1,) * 3, "inception_resnet_v1, inception_resnet_v2."),
+      ("googlenet", "local_response_norm", True, "bn_inception."),
+    ],
+  )
+  def test_a_model_that_has_not_says_which_have(self, config, name, field, value, having):
+    config.model.name = name
+    config.model.dialect = ""
+    config.model[field] = value
+    with pytest.raises(UserError) as refusal:
+      build_model(config)
+    assert str(refusal.value).startswith(
+      f"{name} has no config.model.{field}; unset it, or set config.model.name to a network that "
+      f"has: {having}"
+    )
+
+
+def test_the_empty_dialect_is_the_models_default(config):
+  config.model.update(name="inception_v3", dialect="")
+  assert build_model(config).dialect is registry.find_dialect("inception_v3", "slim")
 
 
 def test_a_network_without_batch_norm_does_not_look_at_its_settings(config):

@@ -27,6 +27,9 @@ def test_the_default_config_is_valid():
     ("data.augmentation.area_range", (1.0, 0.5), "two fractions, the smaller first"),
     ("data.augmentation.area_range", ("a", "b"), "two fractions, the smaller first"),
     ("optimizer.schedule.boundaries", (1, 2), "durations, as in ('10 epochs', '20 epochs')"),
+    ("aux_weight", -0.4, "at least 0"),
+    ("model.residual_scales", (0.1, 0.1), "three numbers above 0, or empty"),
+    ("model.residual_scales", (0.1, 0.1, 0.0), "three numbers above 0, or empty"),
   ],
 )
 def test_out_of_range(key, value, rule):
@@ -35,3 +38,22 @@ def test_out_of_range(key, value, rule):
   with pytest.raises(UserError) as error:
     ranges.check(config)
   assert str(error.value) == f"config.{key} is {value}; it must be {rule}."
+
+
+class TestAuxiliaryHeads:
+  def test_with_a_weight(self):
+    config = train_config()
+    config.update_from_flattened_dict({"model.aux_heads": True, "aux_weight": 0.4})
+    ranges.check(config)
+
+  def test_without_a_weight(self):
+    config = train_config()
+    config.model.aux_heads = True
+    with pytest.raises(UserError, match=r"would learn nothing with config\.aux_weight=0; set"):
+      ranges.check(config)
+
+  def test_a_weight_without_heads(self):
+    config = train_config()
+    config.aux_weight = 0.4
+    with pytest.raises(UserError, match=r"aux_weight is 0\.4, but the network has no auxiliary"):
+      ranges.check(config)

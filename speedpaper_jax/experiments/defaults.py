@@ -16,10 +16,12 @@ def train_config() -> ml_collections.ConfigDict:
 
   config.model = ml_collections.ConfigDict()
   config.model.name = "bn_inception"
-  config.model.dialect = "paper"  # whose implementation to match
+  config.model.dialect = "paper"  # whose implementation to match; empty for the model's default
   config.model.activation = "relu"  # relu, sigmoid
-  config.model.local_response_norm = False
+  config.model.local_response_norm = False  # of bn_inception; a dialect says it of others
   config.model.dropout_rate = 0.0
+  config.model.aux_heads = False  # of all but bn_inception; their loss counts with `aux_weight`
+  config.model.residual_scales = ()  # of the Inception-ResNets' A, B and C; empty: the dialect's
   config.model.dtype = "float32"  # of activations: float32, bfloat16; parameters stay in float32
 
   config.batch_norm = ml_collections.ConfigDict()
@@ -74,6 +76,7 @@ def train_config() -> ml_collections.ConfigDict:
   config.optimizer.schedule.warmup = "0 steps"
 
   config.label_smoothing = 0.0
+  config.aux_weight = 0.0  # of each auxiliary head's loss
   config.average_decay = 0.0  # of the average of parameters and batch_stats; 0 for none
 
   config.parallel = "jit"  # jit: one global program; pmap: each device its own, meeting at the end

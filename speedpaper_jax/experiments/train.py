@@ -25,6 +25,7 @@ from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.interrupts import Interrupted, StopSignal
+from speedpaper_jax.models import registry
 from speedpaper_jax.progress import Progress
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
@@ -97,7 +98,7 @@ def describe_model(config: ml_collections.ConfigDict, split: Split) -> dict[str,
   """What model.json says of a trained network."""
   return {
     "name": config.model.name,
-    "dialect": config.model.dialect,
+    "dialect": config.model.dialect or registry.dialects(config.model.name)[0],
     "num_classes": split.num_classes,
     "class_names": list(split.class_names),
     "preprocessing": {
@@ -122,6 +123,7 @@ def compile_step(
     optimizer,
     seed=config.seed,
     label_smoothing=config.label_smoothing,
+    aux_weight=config.aux_weight,
     accumulation_steps=config.accumulation_steps,
     average_decay=config.average_decay,
     axis_name=parallel.axis_name(config.parallel),

@@ -10,12 +10,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from speedpaper_jax.errors import UserError
+
 FEATURES = "features"
 AUX_LOGITS = "aux_logits"
 
 
 def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
-  """Names an output of `network` and returns it."""
+  """Names an output of `network` and returns it.
+
+  Raises:
+    UserError: it has no pixels.
+  """
+  if 0 in x.shape[1:3]:
+    raise UserError(
+      f"The images are too small for {type(network).__name__}: nothing is left of them at {name}; "
+      f"take larger ones."
+    )
   _leave(network, FEATURES, name, x)
   return x
 
