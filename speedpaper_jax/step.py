@@ -12,6 +12,7 @@ from jax import lax
 
 from speedpaper_jax import optim
 from speedpaper_jax.models.features import AUX_LOGITS
+from speedpaper_jax.normalization import DEFAULT, Normalization
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]
@@ -65,11 +66,6 @@ class TrainState(flax.struct.PyTreeNode):
     return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def normalize_images(images: jax.Array) -> jax.Array:
-  """[N, H, W, 3] uint8 → float32 in [-1, 1], the papers' authors' own input range."""
-  return images.astype(jnp.float32) / 127.5 - 1.0
-
-
 def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.0) -> Metrics:
   """Sums over the valid rows of a batch.
 
@@ -113,6 +109,7 @@ def make_train_step(
   aux_weight: float = 0.0,
   accumulation_steps: int = 1,
   average_decay: float = 0.0,
+  normalization: Normalization = DEFAULT,
   axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Builds `train_step(state, batch) → state, metrics`.
@@ -128,6 +125,7 @@ def make_train_step(
       statistics of its own; micro-batch j holds the rows j, j + k, j + 2k, …, so that none moves
       between devices.
     average_decay: of the moving average of parameters and batch_stats; 0 for none.
+    normalization: of the images.
     axis_name: a mapped axis over devices, each with its own rows. None under plain `jit`.
 
   Returns:
@@ -142,7 +140,7 @@ def make_train_step(
   ) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
     logits, updated = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      normalize_images(batch["image"]),
+      normalization.apply(batch["image"]),
       train=True,
       mutable=["batch_stats", AUX_LOGITS],
       rngs={"dropout": key},
@@ -213,17 +211,21 @@ def make_train_step(
   return train_step
 
 
-def make_eval_step(model: nn.Module) -> Callable[[Mapping[str, PyTree], Batch], Metrics]:
+def make_eval_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], Metrics]:
   """Builds `eval_step(variables, batch) → metrics`, sums over the valid rows of the batch."""
 
   def eval_step(variables: Mapping[str, PyTree], batch: Batch) -> Metrics:
-    logits: Any = model.apply(variables, normalize_images(batch["image"]), train=False)
+    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
     return example_metrics(logits, batch)
 
   return eval_step
 
 
-def make_moments_step(model: nn.Module) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:
+def make_moments_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:
   """Builds `moments_step(variables, batch) → batch_moments`, for Algorithm 2.
 
   Dropout draws from a fixed key; in FaceNet's head alone it comes before a batch normalization.
@@ -232,7 +234,7 @@ def make_moments_step(model: nn.Module) -> Callable[[Mapping[str, PyTree], Batch
   def moments_step(variables: Mapping[str, PyTree], batch: Batch) -> PyTree:
     _, updated = model.apply(
       variables,
-      normalize_images(batch["image"]),
+      normalization.apply(batch["image"]),
       train=True,
       mutable=["batch_moments"],
       rngs={"dropout": jax.random.key(0)},

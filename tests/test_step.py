@@ -11,13 +11,13 @@ from speedpaper_jax import parallel
 from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
+from speedpaper_jax.normalization import DEFAULT
 from speedpaper_jax.step import (
   TrainState,
   example_metrics,
   make_eval_step,
   make_moments_step,
   make_train_step,
-  normalize_images,
 )
 
 CLASSES = 7
@@ -142,13 +142,6 @@ class TestExampleMetrics:
     assert (actual["top1"], actual["top5"], actual["count"]) == (0, 0, 1)
 
 
-def test_images_are_normalised_to_plus_minus_one():
-  images = jnp.asarray(np.array([0, 51, 255], np.uint8))
-  normalised = normalize_images(images)
-  assert normalised.dtype == jnp.float32
-  np.testing.assert_allclose(normalised, [-1, -0.6, 1], rtol=1e-6)
-
-
 @pytest.mark.usefixtures("float64")
 class TestTrainStep:
   def test_the_gradient_is_that_of_the_mean_loss(self):
@@ -157,7 +150,7 @@ class TestTrainStep:
     batch = make_batch(8)
 
     def mean_loss(params):
-      logits = network.apply({"params": params}, normalize_images(batch["image"]), train=True)
+      logits = network.apply({"params": params}, DEFAULT.apply(batch["image"]), train=True)
       targets = 0.9 * jax.nn.one_hot(batch["label"], CLASSES) + 0.1 / CLASSES
       return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), -1))
 
@@ -341,7 +334,7 @@ class TestAccumulation:
     def loss(params, key):
       logits = network.apply(
         {"params": params},
-        normalize_images(half["image"]),
+        DEFAULT.apply(half["image"]),
         train=True,
         rngs={"dropout": key},
       )
@@ -388,7 +381,7 @@ class TestOtherSteps:
     _, state = make_step(network)
     batch = make_batch(8)
     batch["mask"][:3] = 0
-    logits = network.apply(state.evaluated, normalize_images(batch["image"]), train=False)
+    logits = network.apply(state.evaluated, DEFAULT.apply(batch["image"]), train=False)
     expected = example_metrics(logits, batch)
     assert_close(make_eval_step(network)(state.evaluated, batch), expected)
     assert expected["count"] == 5
@@ -399,7 +392,7 @@ class TestOtherSteps:
     batch = make_batch(8)
     kernel = state.params["conv"]["conv"]["kernel"]
     convolved = nn.Conv(6, (3, 3), (2, 2), use_bias=False).apply(
-      {"params": {"kernel": kernel}}, normalize_images(batch["image"]).astype(jnp.float64)
+      {"params": {"kernel": kernel}}, DEFAULT.apply(batch["image"]).astype(jnp.float64)
     )
     moments = make_moments_step(network)(state.evaluated, batch)
     assert_close(
