@@ -1,0 +1,1 @@
+"""Weights and behaviour of the networks' PyTorch implementations; PyTorch itself is an extra."""

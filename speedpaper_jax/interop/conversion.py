@@ -1,0 +1,165 @@
+"""From a PyTorch state dict to a network of ours with its settings, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from speedpaper_jax import models
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.interop import tensors
+from speedpaper_jax.interop.names import Names, implementations, own_names
+from speedpaper_jax.interop.tensors import StateDict
+from speedpaper_jax.model_directory import LoadedModel
+from speedpaper_jax.models import registry
+
+PyTree = Any
+
+_IMAGENET, _WITH_BACKGROUND = 1000, 1001
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """What a state dict holds.
+
+  Attributes:
+    variables: `params` and `batch_stats`, float32.
+    names: the implementation whose tensors they were.
+    num_classes: of `variables`.
+    dropped_background: whether the file had a background class in front of them.
+    has_aux_heads: whether the auxiliary heads were among the tensors.
+    steps: that PyTorch counted in training.
+  """
+
+  variables: dict[str, PyTree]
+  names: Names
+  num_classes: int
+  dropped_background: bool
+  has_aux_heads: bool
+  steps: int
+
+
+def read_weights(
+  model: str,
+  dialect: str | None,
+  state_dict: Mapping[str, np.ndarray],
+  num_classes: int | None,
+  image_size: int | None,
+  source: str,
+) -> Weights:
+  """Finds out whose state dict it is, and converts it.
+
+  Args:
+    model: name of the network.
+    dialect: whose implementation; may be None where one dialect alone is in PyTorch.
+    state_dict: name → array.
+    num_classes: None for the file's own, but 1000 for 1001: ImageNet's with a background class
+      first.
+    image_size: pixels; None for the implementation's own.
+    source: what the state dict is called in error messages.
+
+  Raises:
+    UserError: a tensor is missing, left over or of another shape, or the classes do not fit.
+  """
+  names = _names_of(model, dialect, state_dict)
+  names = dataclasses.replace(names, image_size=image_size or names.image_size)
+  softmax = f"{names.layers['logits']}.bias"
+  if softmax not in state_dict:
+    raise UserError(f"{source} lacks the tensor '{softmax}'; name the model and dialect it is of.")
+  available = len(state_dict[softmax])
+  wanted = num_classes or (_IMAGENET if available == _WITH_BACKGROUND else available)
+  drops = (available, wanted) == (_WITH_BACKGROUND, _IMAGENET)
+  if drops:
+    state_dict = _without_background(state_dict, names)
+  elif wanted != available:
+    raise UserError(f"{source} has {available} classes, not {wanted}; leave --num_classes out.")
+  has_aux = any(name.startswith(tuple(names.aux.values())) for name in state_dict)
+  network = create_network(model, names, wanted, has_aux)
+  variables = tensors.from_torch(
+    state_dict, tensors.tensors(network, names, names.image_size), source
+  )
+  return Weights(
+    variables=jax.tree.map(lambda values: np.asarray(values, np.float32), variables),
+    names=names,
+    num_classes=wanted,
+    dropped_background=drops,
+    has_aux_heads=has_aux,
+    steps=tensors.steps_of(state_dict),
+  )
+
+
+def create_network(model: str, names: Names, num_classes: int, has_aux: bool) -> nn.Module:
+  """Our network with just the parts that the tensors are of."""
+  has_setting = registry.has_field(model, "use_aux_heads")
+  options = {"use_aux_heads": has_aux} if has_setting else {}
+  return models.create(model, names.dialect, num_classes=num_classes, **options)
+
+
+def config_of(model: str, weights: Weights, crop: EvaluationCrop) -> ml_collections.ConfigDict:
+  """The config with which a model directory of these weights is evaluated and trained on."""
+  config = train_config()
+  batch_norm = registry.find_dialect(model, weights.names.dialect).batch_norm
+  config.model.update(name=model, dialect=weights.names.dialect, aux_heads=weights.has_aux_heads)
+  if batch_norm is None:
+    config.batch_norm.enabled = False
+  else:
+    config.batch_norm.update(epsilon=batch_norm.epsilon, decay=batch_norm.decay)
+  config.data.update(
+    name="imagenet2012",
+    eval_split="validation",
+    image_size=crop.image_size,
+    eval_central_fraction=crop.central_fraction,
+    eval_resize=crop.resize,
+    eval_interpolation=crop.interpolation,
+  )
+  return config
+
+
+def state_dict_of(loaded: LoadedModel, source: str | None) -> StateDict:
+  """The state dict of a model directory.
+
+  Args:
+    loaded: the network and its variables.
+    source: whose names; None for the first implementation of the network's dialect.
+
+  Raises:
+    UserError: that package has no such network.
+  """
+  model, dialect = loaded.description.name, loaded.description.dialect
+  available = implementations(model, dialect)
+  chosen = [names for names in available if source in (None, names.source)]
+  if source is not None and not chosen:
+    valid = ", ".join(f"'{names.source}'" for names in available) or "none"
+    raise UserError(
+      f"'{source}' has no {model} in the dialect '{dialect}'. Valid for --source: {valid}."
+    )
+  names = chosen[0] if chosen else own_names(model, dialect)
+  image_size = loaded.config.data.image_size
+  table = tensors.tensors(loaded.network, names, image_size)
+  return tensors.to_torch(jax.device_get(loaded.variables), table, loaded.step)
+
+
+def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:
+  available = implementations(model, dialect)
+  if dialect is not None and not available:
+    return own_names(model, dialect)
+  dialects = list(dict.fromkeys(names.dialect for names in available))
+  if len(dialects) > 1:
+    raise UserError(f"Name whose {model} it is with --dialect; valid: {', '.join(dialects)}.")
+  for names in available:
+    if f"{names.layers['logits']}.bias" in state_dict:
+      return names
+  return available[0]
+
+
+def _without_background(state_dict: Mapping[str, np.ndarray], names: Names) -> StateDict:
+  """Without the first class of each softmax layer."""
+  layers = [theirs for ours, theirs in names.layers.items() if ours.endswith("logits")]
+  softmax = {f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")}
+  return {name: values[1:] if name in softmax else values for name, values in state_dict.items()}

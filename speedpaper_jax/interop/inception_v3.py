@@ -1,0 +1,109 @@
+"""Inception-v3 in timm and in torchvision, which have the same names."""
+
+import dataclasses
+
+from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.normalization import DEFAULT
+
+CONVOLUTIONS = {
+  "conv_1a_3x3": "Conv2d_1a_3x3",
+  "conv_2a_3x3": "Conv2d_2a_3x3",
+  "conv_2b_3x3": "Conv2d_2b_3x3",
+  "conv_3b_1x1": "Conv2d_3b_1x1",
+  "conv_4a_3x3": "Conv2d_4a_3x3",
+}
+INCEPTION_5 = {
+  "conv_1x1": "branch1x1",
+  "conv_5x5_1": "branch5x5_1",
+  "conv_5x5_2": "branch5x5_2",
+  "double_3x3_1": "branch3x3dbl_1",
+  "double_3x3_2": "branch3x3dbl_2",
+  "double_3x3_3": "branch3x3dbl_3",
+  "pool_proj": "branch_pool",
+}
+REDUCTION_6A = {
+  "conv_3x3": "branch3x3",
+  "double_3x3_1": "branch3x3dbl_1",
+  "double_3x3_2": "branch3x3dbl_2",
+  "double_3x3_3": "branch3x3dbl_3",
+}
+INCEPTION_6 = {
+  "conv_1x1": "branch1x1",
+  "conv_7x7_1": "branch7x7_1",
+  "conv_7x7_2": "branch7x7_2",
+  "conv_7x7_3": "branch7x7_3",
+  "double_7x7_1": "branch7x7dbl_1",
+  "double_7x7_2": "branch7x7dbl_2",
+  "double_7x7_3": "branch7x7dbl_3",
+  "double_7x7_4": "branch7x7dbl_4",
+  "double_7x7_5": "branch7x7dbl_5",
+  "pool_proj": "branch_pool",
+}
+REDUCTION_7A = {
+  "conv_3x3_1": "branch3x3_1",
+  "conv_3x3_2": "branch3x3_2",
+  "conv_7x7_3x3_1": "branch7x7x3_1",
+  "conv_7x7_3x3_2": "branch7x7x3_2",
+  "conv_7x7_3x3_3": "branch7x7x3_3",
+  "conv_7x7_3x3_4": "branch7x7x3_4",
+}
+INCEPTION_7 = {
+  "conv_1x1": "branch1x1",
+  "conv_3x3_1": "branch3x3_1",
+  "conv_3x3_2a": "branch3x3_2a",
+  "conv_3x3_2b": "branch3x3_2b",
+  "double_3x3_1": "branch3x3dbl_1",
+  "double_3x3_2": "branch3x3dbl_2",
+  "double_3x3_3a": "branch3x3dbl_3a",
+  "double_3x3_3b": "branch3x3dbl_3b",
+  "pool_proj": "branch_pool",
+}
+BLOCKS = {
+  "mixed_5b": INCEPTION_5,
+  "mixed_5c": INCEPTION_5,
+  "mixed_5d": INCEPTION_5,
+  "mixed_6a": REDUCTION_6A,
+  "mixed_6b": INCEPTION_6,
+  "mixed_6c": INCEPTION_6,
+  "mixed_6d": INCEPTION_6,
+  "mixed_6e": INCEPTION_6,
+  "mixed_7a": REDUCTION_7A,
+  "mixed_7b": INCEPTION_7,
+  "mixed_7c": INCEPTION_7,
+}
+
+TIMM = Names(
+  source="timm",
+  dialect="timm",
+  image_size=299,
+  normalization=DEFAULT,
+  central_fraction=0.875,
+  interpolation="bicubic",
+  blocks={
+    **CONVOLUTIONS,
+    **{
+      name: theirs
+      for block, branches in BLOCKS.items()
+      for name, theirs in in_branches(block, block.capitalize(), branches).items()
+    },
+    "aux/reduce": "AuxLogits.conv0",
+    "aux/fully_connected": "AuxLogits.conv1",
+  },
+  layers={"logits": "fc", "aux/logits": "AuxLogits.fc"},
+  stages={
+    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
+    **{block: Tap(block.capitalize()) for block in BLOCKS},
+  },
+  aux={"aux": "AuxLogits."},
+  aux_image_size=299,
+)
+# Called with ImageNet's normalization, torchvision's turns that into [-1, 1] inside.
+TORCHVISION = dataclasses.replace(
+  TIMM,
+  source="torchvision",
+  dialect="torchvision",
+  normalization=DEFAULT,
+  central_fraction=0.874,  # 299 of 342 pixels
+  interpolation="bilinear",
+)
+IMPLEMENTATIONS = (TIMM, TORCHVISION)

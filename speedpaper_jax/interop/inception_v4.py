@@ -1,0 +1,103 @@
+"""Inception-v4 in timm and in pretrainedmodels, which have the same names."""
+
+import dataclasses
+
+from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.normalization import DEFAULT
+
+CONVOLUTIONS = {
+  "conv_1a_3x3": "features.0",
+  "conv_2a_3x3": "features.1",
+  "conv_2b_3x3": "features.2",
+}
+MIXED_3A = {"conv_3x3": "conv"}
+MIXED_4A = {
+  "conv_3x3_1": "branch0.0",
+  "conv_3x3_2": "branch0.1",
+  "conv_7x7_3x3_1": "branch1.0",
+  "conv_7x7_3x3_2": "branch1.1",
+  "conv_7x7_3x3_3": "branch1.2",
+  "conv_7x7_3x3_4": "branch1.3",
+}
+MIXED_5A = {"conv_3x3": "conv"}
+INCEPTION_A = {
+  "conv_1x1": "branch0",
+  "conv_3x3_1": "branch1.0",
+  "conv_3x3_2": "branch1.1",
+  "double_3x3_1": "branch2.0",
+  "double_3x3_2": "branch2.1",
+  "double_3x3_3": "branch2.2",
+  "pool_proj": "branch3.1",
+}
+REDUCTION_A = {
+  "conv_3x3": "branch0",
+  "double_3x3_1": "branch1.0",
+  "double_3x3_2": "branch1.1",
+  "double_3x3_3": "branch1.2",
+}
+INCEPTION_B = {
+  "conv_1x1": "branch0",
+  "conv_7x7_1": "branch1.0",
+  "conv_7x7_2": "branch1.1",
+  "conv_7x7_3": "branch1.2",
+  "double_7x7_1": "branch2.0",
+  "double_7x7_2": "branch2.1",
+  "double_7x7_3": "branch2.2",
+  "double_7x7_4": "branch2.3",
+  "double_7x7_5": "branch2.4",
+  "pool_proj": "branch3.1",
+}
+REDUCTION_B = {
+  "conv_3x3_1": "branch0.0",
+  "conv_3x3_2": "branch0.1",
+  "conv_7x7_3x3_1": "branch1.0",
+  "conv_7x7_3x3_2": "branch1.1",
+  "conv_7x7_3x3_3": "branch1.2",
+  "conv_7x7_3x3_4": "branch1.3",
+}
+INCEPTION_C = {
+  "conv_1x1": "branch0",
+  "conv_3x3_1": "branch1_0",
+  "conv_3x3_2a": "branch1_1a",
+  "conv_3x3_2b": "branch1_1b",
+  "double_3x3_1": "branch2_0",
+  "double_3x3_2": "branch2_1",
+  "double_3x3_3": "branch2_2",
+  "double_3x3_4a": "branch2_3a",
+  "double_3x3_4b": "branch2_3b",
+  "pool_proj": "branch3.1",
+}
+BLOCKS = {
+  "mixed_3a": ("features.3", MIXED_3A),
+  "mixed_4a": ("features.4", MIXED_4A),
+  "mixed_5a": ("features.5", MIXED_5A),
+  **{f"inception_a_{i}": (f"features.{5 + i}", INCEPTION_A) for i in range(1, 5)},
+  "reduction_a": ("features.10", REDUCTION_A),
+  **{f"inception_b_{i}": (f"features.{10 + i}", INCEPTION_B) for i in range(1, 8)},
+  "reduction_b": ("features.18", REDUCTION_B),
+  **{f"inception_c_{i}": (f"features.{18 + i}", INCEPTION_C) for i in range(1, 4)},
+}
+
+TIMM = Names(
+  source="timm",
+  dialect="timm",
+  image_size=299,
+  normalization=DEFAULT,
+  central_fraction=0.875,
+  interpolation="bicubic",
+  blocks={
+    **CONVOLUTIONS,
+    **{
+      name: theirs
+      for block, (their_block, branches) in BLOCKS.items()
+      for name, theirs in in_branches(block, their_block, branches).items()
+    },
+  },
+  layers={"logits": "last_linear"},
+  stages={
+    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
+    **{block: Tap(their_block) for block, (their_block, _) in BLOCKS.items()},
+  },
+)
+PRETRAINEDMODELS = dataclasses.replace(TIMM, source="pretrainedmodels", interpolation="bilinear")
+IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS)

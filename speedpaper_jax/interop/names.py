@@ -1,0 +1,101 @@
+"""What a PyTorch implementation calls the parts of a network; each network's file has the names."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import DEFAULT, Normalization
+
+
+class Tap(NamedTuple):
+  """Where the output of a stage is seen: at a module's output, or at the input of the next one."""
+
+  module: str
+  at_input: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+  """One implementation of a network.
+
+  Attributes:
+    source: the package whose names these are.
+    dialect: of ours that it is.
+    image_size: pixels, height and width, of its weights.
+    normalization: the input that its weights expect.
+    central_fraction: of the image's short side, that its published accuracy was measured on.
+    interpolation: of the resize before.
+    blocks: our `ConvBlock`s → theirs; empty where the names are ours with dots.
+    layers: our layers outside of `ConvBlock`s → theirs.
+    stages: our stages → where theirs are seen.
+    aux: our auxiliary heads → the names that their tensors begin with.
+    aux_image_size: pixels of the smallest images that their auxiliary heads take.
+    conv: suffix of a block's convolution.
+    batch_norm: suffix of a block's batch normalization.
+  """
+
+  source: str
+  dialect: str
+  image_size: int
+  normalization: Normalization
+  central_fraction: float
+  interpolation: str
+  blocks: Mapping[str, str]
+  layers: Mapping[str, str]
+  stages: Mapping[str, Tap]
+  aux: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  aux_image_size: int = 0
+  conv: str = ".conv"
+  batch_norm: str = ".bn"
+
+  def layer(self, ours: str) -> str:
+    """Their name of a layer, from the path of ours, such as "conv1/conv" or "logits"."""
+    if ours in self.layers:
+      return self.layers[ours]
+    if not self.blocks:
+      return ours.replace("/", ".")
+    block, _, kind = ours.rpartition("/")
+    return self.blocks[block] + {"conv": self.conv, "batch_norm": self.batch_norm}[kind]
+
+
+def implementations(model: str, dialect: str | None = None) -> list[Names]:
+  """The PyTorch implementations of a network, in one of its dialects or in all."""
+  registry.find_dialect(model, dialect)  # for its error messages
+  found = importlib.import_module(f"speedpaper_jax.interop.{model}").IMPLEMENTATIONS
+  return [names for names in found if dialect in (None, names.dialect)]
+
+
+def own_names(model: str, dialect: str) -> Names:
+  """Our own names with dots, for a dialect that nobody has implemented in PyTorch."""
+  return Names(
+    source="speedpaper_jax",
+    dialect=dialect,
+    image_size=implementations(model)[0].image_size,
+    normalization=DEFAULT,
+    central_fraction=0.875,
+    interpolation="bilinear",
+    blocks={},
+    layers={"logits": "logits"},
+    stages={},
+    aux={"aux": "aux"},
+  )
+
+
+def implementation(model: str, source: str) -> Names:
+  """The implementation of a network by a package.
+
+  Raises:
+    UserError: the package has none.
+  """
+  available = {names.source: names for names in implementations(model)}
+  if source not in available:
+    raise UserError(f"There is no {model} of '{source}'.{did_you_mean(source, available)}")
+  return available[source]
+
+
+def in_branches(block: str, their_block: str, branches: Mapping[str, str]) -> dict[str, str]:
+  """Names of the convolutions of one block, from their names within it."""
+  return {f"{block}/{ours}": f"{their_block}.{theirs}" for ours, theirs in branches.items()}

@@ -1,0 +1,164 @@
+"""Weights between PyTorch's tensors and Flax's variables: every tensor, bit for bit."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.interop.names import Names
+
+PyTree = Any
+StateDict = dict[str, np.ndarray]
+
+# Leaf of ours → theirs.
+_LEAVES = {
+  "kernel": "weight",
+  "depthwise_kernel": "depthwise.weight",
+  "pointwise_kernel": "pointwise.weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+# What PyTorch counts beside the running statistics; nothing here depends on it.
+_COUNTER = "num_batches_tracked"
+
+
+class Tensor(NamedTuple):
+  """A tensor under both names.
+
+  Attributes:
+    ours: collection and path.
+    shape: of ours.
+    theirs: key of the state dict.
+  """
+
+  ours: tuple[str, ...]
+  shape: tuple[int, ...]
+  theirs: str
+
+  @property
+  def their_shape(self) -> tuple[int, ...]:
+    """Shape in PyTorch."""
+    return self.to_torch(np.broadcast_to(np.float32(0), self.shape)).shape
+
+  def to_torch(self, values: np.ndarray) -> np.ndarray:
+    """[height, width, in, out] → [out, in, height, width], [in, out] → [out, in]."""
+    if values.ndim == 4 and self._sees_whole_map:
+      return values.transpose(3, 2, 0, 1).reshape(values.shape[-1], -1)
+    return values.transpose({1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[values.ndim])
+
+  def from_torch(self, values: np.ndarray) -> np.ndarray:
+    """The inverse of `to_torch`."""
+    if len(self.shape) == 4 and self._sees_whole_map:
+      height, width, features, out = self.shape
+      return values.reshape(out, features, height, width).transpose(2, 3, 1, 0)
+    return values.transpose({1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[values.ndim])
+
+  @property
+  def _sees_whole_map(self) -> bool:
+    """Whether it is a fully connected layer's, whose input PyTorch flattens channels first."""
+    return self.ours[-2] == "fully_connected"
+
+
+def tensors(network: nn.Module, names: Names, image_size: int) -> list[Tensor]:
+  """All tensors of a network that training changes.
+
+  Args:
+    network: from `models.create`.
+    names: of a PyTorch implementation.
+    image_size: pixels; auxiliary heads' shapes depend on it.
+  """
+  images = jnp.zeros((1, image_size, image_size, 3))
+  variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+  return [
+    Tensor(path, leaf.shape, f"{names.layer('/'.join(path[1:-1]))}.{_LEAVES[path[-1]]}")
+    for path, leaf in flax.traverse_util.flatten_dict(variables).items()
+  ]
+
+
+def from_torch(
+  state_dict: Mapping[str, np.ndarray], table: list[Tensor], source: str
+) -> dict[str, PyTree]:
+  """Variables `params` and `batch_stats` from a state dict.
+
+  Args:
+    state_dict: name → array.
+    table: from `tensors`.
+    source: what the state dict is called in error messages.
+
+  Raises:
+    UserError: a tensor is missing, left over, or of another shape.
+  """
+  missing = [tensor.theirs for tensor in table if tensor.theirs not in state_dict]
+  if missing:
+    raise UserError(
+      f"{source} lacks the tensor '{missing[0]}'{_and_more(missing)}; name the model and dialect "
+      f"that it is of."
+    )
+  expected = {tensor.theirs for tensor in table} | counters(table)
+  extra = [name for name in state_dict if name not in expected]
+  if extra:
+    raise UserError(
+      f"{source} has the tensor '{extra[0]}'{_and_more(extra)}, which this network has not; name "
+      f"the model and dialect that it is of."
+    )
+  flat = {}
+  for tensor in table:
+    values = state_dict[tensor.theirs]
+    if values.shape != tensor.their_shape:
+      raise UserError(
+        f"The tensor '{tensor.theirs}' of {source} has the shape {list(values.shape)}, not "
+        f"{list(tensor.their_shape)}; name the model and dialect that it is of."
+      )
+    flat[tensor.ours] = tensor.from_torch(values)
+  return flax.traverse_util.unflatten_dict(flat)
+
+
+def to_torch(variables: Mapping[str, PyTree], table: list[Tensor], steps: int) -> StateDict:
+  """The state dict of variables.
+
+  Args:
+    variables: `params` and `batch_stats`.
+    table: from `tensors`.
+    steps: taken in training, which PyTorch's batch normalization keeps count of.
+  """
+  flat = flax.traverse_util.flatten_dict(dict(variables))
+  state_dict = {
+    tensor.theirs: np.ascontiguousarray(tensor.to_torch(np.asarray(flat[tensor.ours])))
+    for tensor in table
+  }
+  return state_dict | {name: np.asarray(steps, np.int64) for name in counters(table)}
+
+
+def counters(table: list[Tensor]) -> set[str]:
+  """Names of the step counters that PyTorch's batch normalization has."""
+  return {
+    f"{tensor.theirs.removesuffix('running_mean')}{_COUNTER}"
+    for tensor in table
+    if tensor.theirs.endswith(".running_mean")
+  }
+
+
+def steps_of(state_dict: Mapping[str, np.ndarray]) -> int:
+  """Training steps that the counters of a state dict tell; 0 where it has none.
+
+  Raises:
+    UserError: they differ.
+  """
+  steps = {int(values) for name, values in state_dict.items() if name.endswith(f".{_COUNTER}")}
+  if len(steps) > 1:
+    raise UserError(
+      f"The counters '{_COUNTER}' of the state dict differ ({min(steps)} to {max(steps)}); set "
+      f"them to one value."
+    )
+  return next(iter(steps), 0)
+
+
+def _and_more(names: list[str]) -> str:
+  return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
