@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from speedpaper_jax import optim, parallel
 from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import ops, registry
@@ -126,6 +127,17 @@ def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
     area_range=tuple(section.area_range),
     flip=section.flip,
     photometric=section.photometric,
+  )
+
+
+def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
+  """What is cut out of each image in evaluation."""
+  section = config.data
+  return EvaluationCrop(
+    image_size=section.image_size,
+    central_fraction=section.eval_central_fraction,
+    resize=section.eval_resize,
+    interpolation=section.eval_interpolation,
   )
 
 

@@ -1,10 +1,8 @@
 """Evaluates a trained network on a whole split: `python -m speedpaper_jax.evaluate DIR`."""
 
-import contextlib
 import json
 import pathlib
 
-import ml_collections
 from absl import flags
 
 from speedpaper_jax import entry_point
@@ -24,36 +22,33 @@ def main(argv: list[str]) -> None:
     raise UserError("Name one directory: python -m speedpaper_jax.evaluate DIR")
 
   entry_point.set_up_jax()
-  from speedpaper_jax import build, parallel
-  from speedpaper_jax.checkpoint import Checkpoints
+  from speedpaper_jax import model_directory, parallel
   from speedpaper_jax.data.sources import open_split
-  from speedpaper_jax.durations import Durations
-  from speedpaper_jax.evaluation import Evaluator
+  from speedpaper_jax.evaluation import Evaluator, needs_population_statistics
   from speedpaper_jax.progress import format_evaluation
-  from speedpaper_jax.run_directory import RunDirectory
-
-  directory = RunDirectory(pathlib.Path(argv[1]))
-  config = ml_collections.ConfigDict(directory.read("config.json"))
-  config.data.eval_split = _SPLIT.value or config.data.eval_split
-  config.data.dir = config.data.dir if _DATA_DIR.value is None else _DATA_DIR.value
-  config.eval_batch_size = _BATCH_SIZE.value or config.eval_batch_size
 
   mesh = parallel.make_mesh()
-  train_split = open_split(config.data.name, config.data.train_split, config.data.dir)
-  eval_split = open_split(config.data.name, config.data.eval_split, config.data.dir)
-  model = build.build_inference_model(config, train_split.num_classes, mesh)
-  optimizer = build.build_optimizer(config, Durations(config.batch_size, len(train_split)))
-  template = build.state_template(config, model, optimizer, mesh)
-  with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
-    restored = saved.restore(template)
-  if restored is None:
-    raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
-  step, state, _ = restored
-  metrics = Evaluator(config, mesh, train_split, eval_split)(state.evaluated)
-  print(f"{directory.path} step {step}, {config.data.name} {config.data.eval_split}:")
+  path = pathlib.Path(argv[1])
+  model = model_directory.load(path, mesh)
+  config, data = model.config, model.config.data
+  data.dir = data.dir if _DATA_DIR.value is None else _DATA_DIR.value
+  config.eval_batch_size = _BATCH_SIZE.value or config.eval_batch_size
+  split = _SPLIT.value or data.eval_split
+  eval_split = open_split(data.name, split, data.dir)
+  if eval_split.num_classes != model.description.num_classes:
+    raise UserError(
+      f"The network in '{path}' has {model.description.num_classes} classes, but the data set "
+      f"'{data.name}' has {eval_split.num_classes}; evaluate it on data of its own classes."
+    )
+  train_split = None
+  if needs_population_statistics(config):
+    train_split = open_split(data.name, data.train_split, data.dir)
+  evaluator = Evaluator(config, mesh, model.description.preprocessing, eval_split, train_split)
+  metrics = evaluator(model.variables)
+  print(f"{path} step {model.step}, {data.name} {split}:")
   print(format_evaluation(metrics))
   if _JSON.value:
-    result = {"step": step, "data": config.data.name, "split": config.data.eval_split, **metrics}
+    result = {"step": model.step, "data": data.name, "split": split, **metrics}
     try:
       pathlib.Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
     except OSError as error:

@@ -15,6 +15,7 @@ from speedpaper_jax.data.pipeline import Batch, eval_batches, train_batches
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models.batch_norm import recompute_population_statistics
+from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.step import make_eval_step, make_moments_step
 
 PyTree = Any
@@ -24,23 +25,31 @@ class Evaluator:
   """Evaluates the network of a config; its steps are compiled once."""
 
   def __init__(
-    self, config: ml_collections.ConfigDict, mesh: Mesh, train_split: Split, eval_split: Split
+    self,
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
+    preprocessing: Preprocessing,
+    eval_split: Split,
+    train_split: Split | None = None,
   ) -> None:
     """Prepares the evaluation.
 
     Args:
       config: of training.
       mesh: the devices.
-      train_split: for the population statistics, where the config asks for them.
+      preprocessing: of the images to evaluate on; training images share its normalisation.
       eval_split: what to evaluate on.
+      train_split: for the population statistics; needed where the config asks for them.
     """
     self._config = config
     self._mesh = mesh
-    self._train_split = train_split
+    self._crop = preprocessing.crop
     self._eval_split = eval_split
-    model = build.build_inference_model(config, train_split.num_classes, mesh)
-    self._eval_step = parallel.jit_on_mesh(make_eval_step(model), mesh)
-    self._moments_step = parallel.jit_on_mesh(make_moments_step(model), mesh)
+    self._train_split = train_split
+    model = build.build_inference_model(config, eval_split.num_classes, mesh)
+    normalization = preprocessing.normalization
+    self._eval_step = parallel.jit_on_mesh(make_eval_step(model, normalization), mesh)
+    self._moments_step = parallel.jit_on_mesh(make_moments_step(model, normalization), mesh)
 
   def __call__(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
     """Evaluates on the whole split.
@@ -54,13 +63,12 @@ class Evaluator:
     Raises:
       UserError: no image can be decoded.
     """
-    if self._config.batch_norm.enabled and self._config.batch_norm.inference == "population":
+    if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
     batches = eval_batches(
       self._eval_split,
-      image_size=self._config.data.image_size,
+      crop=self._crop,
       batch_size=divisible_batch_size(self._config.eval_batch_size, self._mesh),
-      central_fraction=self._config.data.eval_central_fraction,
       host_index=jax.process_index(),
       host_count=jax.process_count(),
     )
@@ -74,6 +82,7 @@ class Evaluator:
 
   def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:
     """Algorithm 2 over the first mini-batches of training."""
+    assert self._train_split is not None
     batches = train_batches(
       self._train_split,
       image_size=self._config.data.image_size,
@@ -91,6 +100,11 @@ class Evaluator:
 
   def _on_devices(self, batches: Iterable[Batch]) -> Iterator[Any]:
     return (parallel.shard_batch(self._mesh, batch) for batch in batches)
+
+
+def needs_population_statistics(config: ml_collections.ConfigDict) -> bool:
+  """Whether evaluation takes its batch statistics from training images, by Algorithm 2."""
+  return config.batch_norm.enabled and config.batch_norm.inference == "population"
 
 
 def divisible_batch_size(batch_size: int, mesh: Mesh) -> int:

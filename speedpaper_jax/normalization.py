@@ -38,7 +38,7 @@ class Normalization:
     if min(self.std) <= 0:
       raise UserError(f"std is {self.std}; give three numbers above 0.")
 
-  def apply(self, images: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+  def apply(self, images: jax.Array | np.ndarray, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Normalises images.
 
     Args:
@@ -51,7 +51,7 @@ class Normalization:
     if self.channels == "BGR":
       images = images[..., ::-1]
     mean, std = (np.asarray(values, dtype) for values in (self.mean, self.std))
-    return (images.astype(dtype) - mean) / std
+    return (jnp.asarray(images, dtype) - mean) / std
 
   def to_json(self) -> dict[str, Any]:
     """`{"channels": …, "mean": […], "std": […]}`."""

@@ -10,12 +10,15 @@ import pytest
 
 from speedpaper_jax import build, parallel
 from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.evaluation import Evaluator, divisible_batch_size
 from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.normalization import DEFAULT, Normalization
+from speedpaper_jax.preprocessing import Preprocessing
 
 CLASSES = 8
 SIZE = 4
@@ -105,8 +108,10 @@ def networks(monkeypatch):
   return configs
 
 
-def evaluate(config, split, variables=None):
-  evaluator = Evaluator(config, parallel.make_mesh(), make_split(0, TRAIN_COUNT), split)
+def evaluate(config, split, variables=None, normalization=DEFAULT):
+  preprocessing = Preprocessing(EvaluationCrop(SIZE), normalization)
+  mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
+  evaluator = Evaluator(config, mesh, preprocessing, split, train_split)
   return evaluator(variables or make_variables())
 
 
@@ -117,6 +122,19 @@ def test_the_batch_size_does_not_matter(config, eval_batch_size):
   expected = evaluated_directly(make_variables(), split, config.batch_norm.epsilon)
   assert 0 < expected["top1"] < expected["top5"] < 1
   assert evaluate(config, split) == pytest.approx(expected, rel=1e-6)
+
+
+def test_images_are_normalised_as_the_preprocessing_says(config):
+  split = make_split(1, EVAL_COUNT)
+  mirrored = Split(
+    [{**record, "image": record["image"][..., ::-1]} for record in split.records],
+    CLASSES,
+    split.class_names,
+  )
+  swapped = Normalization("BGR", DEFAULT.mean, DEFAULT.std)
+  expected = evaluate(config, split)
+  assert evaluate(config, mirrored, normalization=swapped) == pytest.approx(expected, rel=1e-6)
+  assert evaluate(config, split, normalization=swapped) != expected
 
 
 def test_counts_are_exact(config):

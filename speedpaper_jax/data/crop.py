@@ -1,41 +1,96 @@
 """Crops of an image, resized to a square: the random one of training, the central one."""
 
+import dataclasses
 import math
 
 import numpy as np
 from PIL import Image
 
 from speedpaper_jax.data import decode
+from speedpaper_jax.errors import UserError, did_you_mean
 
 # Left, top, right and bottom as fractions of the image, so that a box fits every decoded scale.
 Box = tuple[float, float, float, float]
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
+RESIZES = ("squash", "short_side")
+INTERPOLATIONS = {
+  "bilinear": Image.Resampling.BILINEAR,
+  "bicubic": Image.Resampling.BICUBIC,
+}
 _ATTEMPTS = 10
+_LONGEST_ASPECT = 100
 
 
-def central_crop(image: bytes | np.ndarray, image_size: int, central_fraction: float) -> np.ndarray:
-  """The evaluation crop: the middle `central_fraction` of both sides, resized.
+@dataclasses.dataclass(frozen=True)
+class EvaluationCrop:
+  """The crop of evaluation: the middle of an image, resized to a square.
 
-  As in TF-slim the resize is bilinear and distorts the aspect; unlike there Pillow's is
-  antialiased. The image is decoded at full size, so that the result does not depend on shortcuts.
-
-  Args:
-    image: encoded, or uint8 `[H, W, C]`.
-    image_size: side of the result, in pixels.
-    central_fraction: in (0, 1]; 1 resizes the whole image.
-
-  Returns:
-    RGB, uint8 `[image_size, image_size, 3]`.
-
-  Raises:
-    decode.DecodeError: the image is damaged.
+  Attributes:
+    image_size: side of the square, in pixels.
+    central_fraction: in (0, 1]; how much of the image, along its short side at least, is kept.
+    resize: "squash" keeps that fraction of both sides and distorts the aspect, as TF-slim does;
+      "short_side" keeps the aspect and cuts the long side more, as torchvision and timm do: the
+      short side is resized to image_size / central_fraction and the middle cut out.
+    interpolation: "bilinear" or "bicubic", Pillow's, which are antialiased.
   """
-  margin = (1 - central_fraction) / 2
-  box = (margin, margin, 1 - margin, 1 - margin)
-  rgb = decode.to_rgb(decode.open_image(image))
-  return np.asarray(resize_box(rgb, box, image_size, Image.Resampling.BILINEAR))
+
+  image_size: int
+  central_fraction: float = 1.0
+  resize: str = "squash"
+  interpolation: str = "bilinear"
+
+  def __post_init__(self) -> None:
+    if not (isinstance(self.image_size, int) and self.image_size >= 1):
+      raise UserError(f"image_size is {self.image_size!r}; give a number of pixels ≥ 1.")
+    if not (isinstance(self.central_fraction, int | float) and 0 < self.central_fraction <= 1):
+      raise UserError(f"central_fraction is {self.central_fraction!r}; give one in (0, 1].")
+    if self.resize not in RESIZES:
+      raise UserError(f"Unknown resize '{self.resize}'.{did_you_mean(str(self.resize), RESIZES)}")
+    if self.interpolation not in INTERPOLATIONS:
+      hint = did_you_mean(str(self.interpolation), INTERPOLATIONS)
+      raise UserError(f"Unknown interpolation '{self.interpolation}'.{hint}")
+
+  def __call__(self, image: bytes | np.ndarray) -> np.ndarray:
+    """Decodes, crops and resizes an image.
+
+    It is decoded at full size, so that the result does not depend on shortcuts.
+
+    Args:
+      image: encoded, or uint8 `[H, W, C]`.
+
+    Returns:
+      RGB, uint8 `[image_size, image_size, 3]`.
+
+    Raises:
+      decode.DecodeError: the image is damaged.
+    """
+    rgb = decode.to_rgb(decode.open_image(image))
+    resampling = INTERPOLATIONS[self.interpolation]
+    if self.resize == "short_side":
+      return np.asarray(self._resize_short_side(rgb, resampling))
+    margin = (1 - self.central_fraction) / 2
+    box = (margin, margin, 1 - margin, 1 - margin)
+    return np.asarray(resize_box(rgb, box, self.image_size, resampling))
+
+  def _resize_short_side(self, rgb: Image.Image, resampling: Image.Resampling) -> Image.Image:
+    """Rounds sizes and corner as torchvision does."""
+    rgb = _shortened(rgb)
+    short = math.floor(self.image_size / self.central_fraction)
+    long = int(short * max(rgb.size) / min(rgb.size))
+    # Not the box alone, which Pillow rounds to float32 and so to other pixels.
+    rgb = rgb.resize((short, long) if rgb.width <= rgb.height else (long, short), resampling)
+    left = round((rgb.width - self.image_size) / 2)
+    top = round((rgb.height - self.image_size) / 2)
+    return rgb.crop((left, top, left + self.image_size, top + self.image_size))
+
+
+def _shortened(rgb: Image.Image) -> Image.Image:
+  """Cuts the ends off a line of pixels, which would fill the memory once its width is resized."""
+  longest = _LONGEST_ASPECT * min(rgb.size)
+  left, top = max(rgb.width - longest, 0) // 2, max(rgb.height - longest, 0) // 2
+  return rgb.crop((left, top, rgb.width - left, rgb.height - top)) if left or top else rgb
 
 
 def random_box(

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 
 from speedpaper_jax.data.augment import Augmentation, augment
-from speedpaper_jax.data.crop import central_crop
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import in_memory
 from speedpaper_jax.data.sources import Split
@@ -95,9 +95,8 @@ def train_batches(
 def eval_batches(
   split: Split,
   *,
-  image_size: int,
+  crop: EvaluationCrop,
   batch_size: int,
-  central_fraction: float,
   host_index: int = 0,
   host_count: int = 1,
 ) -> grain.DatasetIterator:
@@ -107,9 +106,8 @@ def eval_batches(
 
   Args:
     split: the data.
-    image_size: side of the images, in pixels.
+    crop: what is done to each image.
     batch_size: rows of the global batch, over all hosts.
-    central_fraction: of both sides of each image, see `crop.central_crop`.
     host_index: whose rows to return.
     host_count: hosts that share each batch; each reads a contiguous part of it.
 
@@ -124,10 +122,8 @@ def eval_batches(
   def row(index: int) -> Row:
     position = _global_row(index, rows, host_index, host_count)
     if position >= len(split):
-      return _empty_example(image_size)
-    return _example(
-      split, position, image_size, lambda image: central_crop(image, image_size, central_fraction)
-    )
+      return _empty_example(crop.image_size)
+    return _example(split, position, crop.image_size, crop)
 
   batches = math.ceil(len(split) / batch_size)
   return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split)

@@ -43,7 +43,9 @@ def train_config() -> ml_collections.ConfigDict:
   config.data.train_split = "train"
   config.data.eval_split = "test"
   config.data.image_size = 32  # pixels, height and width
-  config.data.eval_central_fraction = 1.0  # of height and width, cut out before resizing
+  config.data.eval_central_fraction = 1.0  # how much of an image evaluation looks at
+  config.data.eval_resize = "squash"  # squash: as in TF-slim; short_side: as in torchvision, timm
+  config.data.eval_interpolation = "bilinear"  # bilinear, bicubic
 
   config.data.augmentation = ml_collections.ConfigDict()
   config.data.augmentation.crop = "none"  # none, shift, area

@@ -25,7 +25,10 @@ from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.interrupts import Interrupted, StopSignal
+from speedpaper_jax.model_directory import Description
 from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import DEFAULT, Normalization
+from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.progress import Progress
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
@@ -55,16 +58,20 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   model = build.build_model(config, train_split.num_classes, mesh)
   optimizer = build.build_optimizer(config, durations)
   augmentation = build.build_augmentation(config)
-  evaluator = Evaluator(config, mesh, train_split, eval_split)
+  description = describe_model(config, train_split)
+  preprocessing = description.preprocessing
+  evaluator = Evaluator(config, mesh, preprocessing, eval_split, train_split)
 
   for name in directory.start(config):
     warn(f"continuing with another config.{name} than the run began with.")
-  directory.write("model.json", describe_model(config, train_split))
+  directory.write("model.json", description.to_json())
 
   with contextlib.closing(Checkpoints(directory.checkpoints, config.checkpoints_to_keep)) as saved:
     # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
     executor = concurrent.futures.ThreadPoolExecutor(1)
-    compiling = executor.submit(compile_step, config, model, optimizer, mesh)
+    compiling = executor.submit(
+      compile_step, config, model, optimizer, mesh, preprocessing.normalization
+    )
     executor.shutdown(wait=False)  # takes no more, and lets errors out before it has finished
     state = build.initial_state(config, model, optimizer, mesh)
     restored = saved.restore(state)
@@ -94,21 +101,16 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       return loop.run(state, batches, directory.evaluation(first_step))
 
 
-def describe_model(config: ml_collections.ConfigDict, split: Split) -> dict[str, Any]:
+def describe_model(config: ml_collections.ConfigDict, split: Split) -> Description:
   """What model.json says of a trained network."""
-  return {
-    "name": config.model.name,
-    "dialect": config.model.dialect or registry.dialects(config.model.name)[0],
-    "num_classes": split.num_classes,
-    "class_names": list(split.class_names),
-    "preprocessing": {
-      "image_size": config.data.image_size,
-      "central_fraction": config.data.eval_central_fraction,
-      "channels": "RGB",
-      "range": [-1.0, 1.0],
-    },
-    "source": f"trained on {config.data.name}, split {config.data.train_split}",
-  }
+  return Description(
+    name=config.model.name,
+    dialect=config.model.dialect or registry.dialects(config.model.name)[0],
+    num_classes=split.num_classes,
+    class_names=split.class_names,
+    preprocessing=Preprocessing(build.build_evaluation_crop(config), DEFAULT),
+    source=f"trained on {config.data.name}, split {config.data.train_split}",
+  )
 
 
 def compile_step(
@@ -116,6 +118,7 @@ def compile_step(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   mesh: Mesh,
+  normalization: Normalization = DEFAULT,
 ) -> Any:
   """The training step, compiled for the shapes of state and batch."""
   step = make_train_step(
@@ -126,6 +129,7 @@ def compile_step(
     aux_weight=config.aux_weight,
     accumulation_steps=config.accumulation_steps,
     average_decay=config.average_decay,
+    normalization=normalization,
     axis_name=parallel.axis_name(config.parallel),
   )
   size, rows = config.data.image_size, config.batch_size

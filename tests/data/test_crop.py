@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from speedpaper_jax.data.crop import WHOLE, central_crop, crop_encoded, random_box
+from speedpaper_jax.data.crop import WHOLE, EvaluationCrop, crop_encoded, random_box
 from speedpaper_jax.data.decode import open_image
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -74,18 +74,18 @@ def test_the_whole_image_at_its_own_size_is_unchanged():
   pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
   cut = crop_encoded(open_image(pixels), WHOLE, 6, BILINEAR)
   np.testing.assert_array_equal(np.asarray(cut), pixels)
-  np.testing.assert_array_equal(central_crop(pixels, 6, 1.0), pixels)
+  np.testing.assert_array_equal(EvaluationCrop(6, 1.0)(pixels), pixels)
 
 
 def test_the_central_crop_keeps_the_middle_of_both_sides():
   pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-  np.testing.assert_array_equal(central_crop(pixels, 28, 0.875), pixels[2:30, 2:30])
+  np.testing.assert_array_equal(EvaluationCrop(28, 0.875)(pixels), pixels[2:30, 2:30])
 
 
 def test_the_central_crop_distorts_the_aspect():
   tall = np.zeros((64, 16, 3), np.uint8)
   tall[:, 8:] = 255
-  cropped = central_crop(tall, 16, 0.875)
+  cropped = EvaluationCrop(16, 0.875)(tall)
   assert cropped.shape == (16, 16, 3)
   assert (cropped[:, :7] == 0).all()
   assert (cropped[:, 9:] == 255).all()
@@ -94,4 +94,4 @@ def test_the_central_crop_distorts_the_aspect():
 def test_shrinking_is_antialiased():
   stripes = np.zeros((64, 64, 3), np.uint8)
   stripes[:, ::2] = 255
-  assert np.abs(central_crop(stripes, 16, 1.0)[:, 1:-1].astype(int) - 128).max() <= 16
+  assert np.abs(EvaluationCrop(16, 1.0)(stripes)[:, 1:-1].astype(int) - 128).max() <= 16

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, train_batches
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
@@ -50,9 +51,7 @@ def train(split, batches, batch_size=4, seed=0, augmentation=PLAIN, **options):
 
 
 def evaluate(split, batch_size=4, **options):
-  return list(
-    eval_batches(split, image_size=SIZE, batch_size=batch_size, central_fraction=1.0, **options)
-  )
+  return list(eval_batches(split, crop=EvaluationCrop(SIZE), batch_size=batch_size, **options))
 
 
 def stacked(batches):
@@ -169,7 +168,7 @@ def test_evaluation_crops_the_centre():
   image = np.zeros((16, 16, 3), np.uint8)
   image[2:14, 2:14] = 200
   split = Split([{"image": image, "label": 0}], 1, ("square",))
-  (batch,) = eval_batches(split, image_size=12, batch_size=1, central_fraction=0.75)
+  (batch,) = eval_batches(split, crop=EvaluationCrop(12, 0.75), batch_size=1)
   assert (batch["image"] == 200).all()
 
 
