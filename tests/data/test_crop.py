@@ -8,8 +8,19 @@ from PIL import Image
 
 from speedpaper_jax.data.crop import WHOLE, EvaluationCrop, crop_encoded, random_box
 from speedpaper_jax.data.decode import open_image
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.interop import references
 
 BILINEAR = Image.Resampling.BILINEAR
+
+
+def photograph(height, width):
+  """Large shapes with fine noise on them."""
+  generator = np.random.default_rng(height * 1000 + width)
+  shapes = generator.integers(0, 256, (max(height // 9, 2), max(width // 9, 2), 3), np.uint8)
+  resized = Image.fromarray(shapes).resize((width, height), Image.Resampling.BICUBIC)
+  noise = generator.normal(0, 8, (height, width, 3))
+  return (np.asarray(resized) + noise).clip(0, 255).astype(np.uint8)
 
 
 def boxes(height, width, area_range, count=2000):
@@ -95,3 +106,54 @@ def test_shrinking_is_antialiased():
   stripes = np.zeros((64, 64, 3), np.uint8)
   stripes[:, ::2] = 255
   assert np.abs(EvaluationCrop(16, 1.0)(stripes)[:, 1:-1].astype(int) - 128).max() <= 16
+
+
+class TestShortSide:
+  """The protocol of torchvision and timm."""
+
+  @pytest.mark.parametrize(
+    ("image_size", "central_fraction", "interpolation"),
+    [
+      (224, 0.875, "bilinear"),
+      (299, 0.875, "bicubic"),
+      (299, 0.8975, "bicubic"),
+      (75, 1, "bilinear"),
+    ],
+  )
+  @pytest.mark.parametrize(
+    ("height", "width"), [(375, 501), (333, 250), (256, 256), (40, 33), (17, 120), (700, 51)]
+  )
+  def test_pixels_are_those_of_timm(
+    self, height, width, image_size, central_fraction, interpolation
+  ):
+    try:
+      data = references.import_package("timm").data
+    except UserError as missing:
+      pytest.skip(str(missing))
+    image = photograph(height, width)
+    transform = data.create_transform(
+      image_size, interpolation=interpolation, crop_pct=central_fraction, normalize=False
+    )
+    expected = transform(Image.fromarray(image)).permute(1, 2, 0).numpy()
+    crop = EvaluationCrop(image_size, central_fraction, "short_side", interpolation)
+    np.testing.assert_array_equal(crop(image), expected)
+
+  @pytest.mark.parametrize(("height", "width"), [(64, 48), (48, 64)])
+  def test_the_middle_of_the_long_side_is_kept(self, height, width):
+    image = photograph(height, width)
+    cropped = EvaluationCrop(42, 0.875, "short_side")(image)  # 42 / 0.875 is the short side
+    top, left = (height - 42) // 2, (width - 42) // 2
+    np.testing.assert_array_equal(cropped, image[top : top + 42, left : left + 42])
+
+  def test_a_line_of_pixels_does_not_fill_the_memory(self):
+    line = np.full((1, 60_000, 3), 200, np.uint8)
+    assert (EvaluationCrop(299, 0.875, "short_side", "bicubic")(line) == 200).all()
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "nearest"),
+  [("resize", "short", "short_side"), ("interpolation", "bicubc", "bicubic")],
+)
+def test_an_unknown_choice_is_refused_with_the_nearest_one(field, value, nearest):
+  with pytest.raises(UserError, match=rf"Unknown {field} '{value}'. Did you mean '{nearest}'\?"):
+    EvaluationCrop(32, **{field: value})
