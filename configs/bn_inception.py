@@ -17,6 +17,8 @@ import dataclasses
 import ml_collections
 
 from speedpaper_jax.config import parse_arguments
+from speedpaper_jax.experiments import data_sets
+from speedpaper_jax.experiments.data_sets import DATA_SETS
 from speedpaper_jax.experiments.defaults import train_config
 
 
@@ -49,74 +51,22 @@ VARIANTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-  """A data set, and how the paper's recipe is scaled to it; all ours but ImageNet's.
-
-  Attributes:
-    epochs: length of training; None for the paper's own.
-    image_size: pixels. The smaller the image, the fewer positions each statistic is taken over, and
-      the slower the first epochs: MNIST is enlarged for that.
-    eval_split: held-out images.
-    crop: "area" is GoogLeNet's (section 6 of its paper); small images are shifted instead.
-    shift: pixels at `image_size`.
-    flip: whether a mirrored image still shows the same class.
-    central_fraction: of the image in evaluation.
-    batch_norm_decay: of the moving averages; shorter for shorter runs.
-  """
-
-  epochs: int | None
-  image_size: int = 32
-  eval_split: str = "test"
-  crop: str = "shift"
-  shift: int = 2
-  flip: bool = False
-  central_fraction: float = 1.0
-  batch_norm_decay: float = 0.99
-
-
-DATA = {
-  "digits": Data(epochs=15, batch_norm_decay=0.95),
-  "mnist": Data(epochs=1, image_size=48, crop="none", shift=0),
-  "fashion_mnist": Data(epochs=5, image_size=48, flip=True),
-  "cifar10": Data(epochs=30, shift=4, flip=True),
-  "cifar100": Data(epochs=30, shift=4, flip=True),
-  "imagenet2012": Data(
-    epochs=None,
-    image_size=224,
-    eval_split="validation",
-    crop="area",
-    shift=0,
-    flip=True,
-    central_fraction=0.875,
-    batch_norm_decay=0.9997,
-  ),
-}
-
-
 def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   """Returns the config of one network on one data set."""
-  chosen = parse_arguments(arguments, variant=list(VARIANTS), data=list(DATA))
-  variant, data = VARIANTS[chosen["variant"]], DATA[chosen["data"]]
+  chosen = parse_arguments(arguments, variant=list(VARIANTS), data=list(DATA_SETS))
+  variant, data = VARIANTS[chosen["variant"]], DATA_SETS[chosen["data"]]
   epochs = data.epochs or variant.paper_epochs
   config = train_config()
+  data_sets.choose(config, chosen["data"], data.image_size)
 
   config.model.activation = variant.activation
   config.model.local_response_norm = not variant.accelerated
   config.model.dropout_rate = 0.0 if variant.accelerated else 0.4
   config.batch_norm.enabled = variant.batch_norm
-  config.batch_norm.decay = data.batch_norm_decay  # ours
   # The paper's statistics are those of one replica's 32 images, whatever the number of replicas.
   config.batch_norm.statistics = "group"
   config.batch_norm.virtual_batch_size = 32
 
-  config.data.name = chosen["data"]
-  config.data.eval_split = data.eval_split
-  config.data.image_size = data.image_size
-  config.data.eval_central_fraction = data.central_fraction
-  config.data.augmentation.crop = data.crop
-  config.data.augmentation.shift = data.shift
-  config.data.augmentation.flip = data.flip
   if data.crop == "area":
     # "Less photometric distortion", in numbers: half. Ours.
     config.data.augmentation.photometric = 0.5 if variant.accelerated else 1.0
@@ -135,8 +85,4 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   interval = (8 / 6 if variant.accelerated else 8) * epochs / variant.paper_epochs
   config.optimizer.schedule.interval = f"{interval:.6g} epochs"
   config.optimizer.schedule.staircase = data.epochs is None
-
-  if chosen["data"] != "digits":
-    config.log_every = "50 steps"
-    config.checkpoint_every = "0.25 epochs"
   return config

@@ -1,0 +1,26 @@
+"""Inception-v4, of the paper on the impact of residual connections on learning.
+
+  python -m speedpaper_jax.main --config=configs/inception_v4.py
+  python -m speedpaper_jax.main --config=configs/inception_v4.py:data=mnist
+
+`data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100 or imagenet2012.
+
+What the paper leaves open and we chose is marked "ours".
+"""
+
+import ml_collections
+
+from speedpaper_jax.config import parse_arguments
+from speedpaper_jax.experiments.data_sets import DATA_SETS
+from speedpaper_jax.experiments.rmsprop_recipe import rmsprop_config
+
+PAPER_EPOCHS = 160  # Figures 23 and 24
+
+
+def get_config(arguments: str = "") -> ml_collections.ConfigDict:
+  """Returns the config of Inception-v4 on one data set."""
+  chosen = parse_arguments(arguments, data=list(DATA_SETS))
+  config = rmsprop_config("inception_v4", chosen["data"], PAPER_EPOCHS)
+  config.model.dialect = "paper"
+  config.label_smoothing = 0.1  # ours, as for Inception-v3, which the paper compares with
+  return config

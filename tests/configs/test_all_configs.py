@@ -1,0 +1,96 @@
+"""What all configs have in common: the data sets, and that training starts and evaluates."""
+
+import pathlib
+
+import pytest
+from config_checks import CLASSES, check_shapes, check_values
+
+from speedpaper_jax.config import load
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import train
+from speedpaper_jax.run_directory import RunDirectory
+
+NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
+NAMED = pytest.mark.parametrize("name", NAMES)
+
+
+def config_of(name, data):
+  return load(f"configs/{name}.py:data={data}")
+
+
+def test_every_network_has_one():
+  assert {"bn_inception", "googlenet", "inception_v3", "inception_v4"} < set(NAMES)
+  assert {"inception_resnet_v1", "inception_resnet_v2"} < set(NAMES)
+
+
+@NAMED
+def test_it_is_of_the_network_of_its_name(name):
+  assert load(f"configs/{name}.py").model.name == name
+
+
+@NAMED
+def test_digits_are_the_default(name):
+  assert load(f"configs/{name}.py") == config_of(name, "digits")
+
+
+@NAMED
+@pytest.mark.parametrize("data", CLASSES)
+def test_values(name, data):
+  check_values(config_of(name, data), data)
+
+
+@NAMED
+@pytest.mark.parametrize("data", ["digits", "imagenet2012"])
+def test_shapes(name, data):
+  check_shapes(config_of(name, data), data)
+
+
+@NAMED
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_digits_are_not_mirrored(name, data):
+  assert not config_of(name, data).data.augmentation.flip
+
+
+@NAMED
+@pytest.mark.parametrize(("data", "fraction"), [("digits", 1 / 16), ("cifar10", 1 / 8)])
+def test_shifts_grow_with_the_image(name, data, fraction):
+  section = config_of(name, data).data
+  assert section.augmentation.shift == round(fraction * section.image_size)
+
+
+@NAMED
+def test_a_misspelt_data_set(name):
+  with pytest.raises(UserError, match=r"has no data 'cifar'\. Did you mean 'cifar10'\?"):
+    config_of(name, "cifar")
+
+
+@NAMED
+def test_shorter_runs_go_through_the_same_rates(name):
+  """The decay interval is the same fraction of every run."""
+  fractions = [
+    float(config.optimizer.schedule.interval.split()[0]) / float(config.duration.split()[0])
+    for config in (config_of(name, data) for data in CLASSES)
+  ]
+  assert fractions == pytest.approx([fractions[-1]] * len(fractions), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "bn_inception"])
+def test_training(name, tmp_path):
+  config = config_of(name, "digits")
+  config.update_from_flattened_dict(
+    {
+      "batch_size": 8,
+      "eval_batch_size": 8,
+      "data.train_split": "train[:16]",
+      "data.eval_split": "test[:8]",
+      "duration": "2 steps",
+      "log_every": "1 steps",
+      "eval_every": "0 steps",
+    }
+  )
+  directory = RunDirectory(tmp_path)
+  summary = train.run(config, directory)
+  assert summary["steps"] == 2
+  assert summary["eval"]["count"] == 8
+  assert [entry["step"] for entry in directory.metrics() if entry["split"] == "train"] == [1, 2]
