@@ -76,6 +76,7 @@ class Description:
     for name, kind in (("num_classes", int), ("class_names", list), ("preprocessing", dict)):
       if not isinstance(values[name], kind):
         raise UserError(f"{name} is {values[name]!r:.80}, which is no {kind.__name__}.")
+    values["class_names"] = tuple(values["class_names"])
     values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
     return cls(**values)
 

@@ -20,8 +20,9 @@ import ml_collections
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
 
-# A checkpoint of one value does not fit another: parameters or optimiser state differ.
-_FIXED = ("experiment", "model", "batch_norm.enabled", "data.name", "optimizer.name")
+# A checkpoint of one value does not fit another: parameters or optimiser state differ, or began
+# elsewhere.
+_FIXED = ("experiment", "init_from", "model", "batch_norm.enabled", "data.name", "optimizer.name")
 
 
 class RunDirectory:
@@ -42,7 +43,10 @@ class RunDirectory:
     """
     path = self.path / name
     try:
-      return json.loads(path.read_text())
+      content = json.loads(path.read_text())
+      if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+      return content
     except FileNotFoundError:
       raise UserError(
         f"'{self.path}' is not the directory of a run: it has no {name}. Name the --workdir of "
@@ -95,6 +99,11 @@ class RunDirectory:
       raise self._cannot_be_written(error) from error
     self.save_config(config)
     return []
+
+  def has_checkpoint(self) -> bool:
+    """Whether a checkpoint was saved, whole or not."""
+    saved = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+    return any(path.name.isdigit() for path in saved)  # Orbax has other names for unfinished ones
 
   def save_config(self, config: ml_collections.ConfigDict) -> None:
     """Writes config.json."""

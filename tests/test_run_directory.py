@@ -38,6 +38,7 @@ class TestStart:
     ("key", "value"),
     [
       ("experiment", "sweep"),
+      ("init_from", "runs/another"),
       ("model.name", "googlenet"),
       ("model.activation", "sigmoid"),
       ("batch_norm.enabled", False),

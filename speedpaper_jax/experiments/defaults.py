@@ -12,6 +12,7 @@ def train_config() -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict()
   config.experiment = "train"
+  config.init_from = ""  # directory of a trained network to take the first weights from
   config.seed = 0  # of weights, data order, augmentation and dropout
 
   config.model = ml_collections.ConfigDict()

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, parallel, ranges
+from speedpaper_jax import build, fine_tuning, model_directory, parallel, ranges
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import Split, open_split
@@ -25,7 +26,7 @@ from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.interrupts import Interrupted, StopSignal
-from speedpaper_jax.model_directory import Description
+from speedpaper_jax.model_directory import Description, LoadedModel
 from speedpaper_jax.models import registry
 from speedpaper_jax.normalization import DEFAULT, Normalization
 from speedpaper_jax.preprocessing import Preprocessing
@@ -58,7 +59,14 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   model = build.build_model(config, train_split.num_classes, mesh)
   optimizer = build.build_optimizer(config, durations)
   augmentation = build.build_augmentation(config)
-  description = describe_model(config, train_split)
+  source = None
+  if config.init_from and not directory.has_checkpoint():
+    source = model_directory.load(pathlib.Path(config.init_from), mesh)
+    template = build.state_template(config, model, optimizer, mesh)
+    # What does not fit is refused before anything is written.
+    fine_tuning.transfer(config, source, template, train_split.num_classes)
+  normalization = _normalization(config, directory, source)
+  description = describe_model(config, train_split, normalization)
   preprocessing = description.preprocessing
   evaluator = Evaluator(config, mesh, preprocessing, eval_split, train_split)
 
@@ -69,9 +77,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   with contextlib.closing(Checkpoints(directory.checkpoints, config.checkpoints_to_keep)) as saved:
     # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
     executor = concurrent.futures.ThreadPoolExecutor(1)
-    compiling = executor.submit(
-      compile_step, config, model, optimizer, mesh, preprocessing.normalization
-    )
+    compiling = executor.submit(compile_step, config, model, optimizer, mesh, normalization)
     executor.shutdown(wait=False)  # takes no more, and lets errors out before it has finished
     state = build.initial_state(config, model, optimizer, mesh)
     restored = saved.restore(state)
@@ -79,6 +85,12 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     if restored is not None:
       _, state, record = restored
       seconds = record["seconds"]
+    elif source is not None:
+      variables, new = fine_tuning.transfer(config, source, state, train_split.num_classes)
+      state = TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+      state = parallel.replicate(mesh, state)
+      except_for = f", except for {', '.join(new)}" if new else ""
+      print(f"starting from the weights in {config.init_from}{except_for}", flush=True)
     directory.save_config(config)
     train_step = compiling.result()
     first_step = int(state.step)
@@ -101,16 +113,29 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       return loop.run(state, batches, directory.evaluation(first_step))
 
 
-def describe_model(config: ml_collections.ConfigDict, split: Split) -> Description:
+def describe_model(
+  config: ml_collections.ConfigDict, split: Split, normalization: Normalization
+) -> Description:
   """What model.json says of a trained network."""
   return Description(
     name=config.model.name,
     dialect=config.model.dialect or registry.dialects(config.model.name)[0],
     num_classes=split.num_classes,
     class_names=split.class_names,
-    preprocessing=Preprocessing(build.build_evaluation_crop(config), DEFAULT),
+    preprocessing=Preprocessing(build.build_evaluation_crop(config), normalization),
     source=f"trained on {config.data.name}, split {config.data.train_split}",
   )
+
+
+def _normalization(
+  config: ml_collections.ConfigDict, directory: RunDirectory, source: LoadedModel | None
+) -> Normalization:
+  """That of the weights that training starts from, or has started from."""
+  if source is not None:
+    return source.description.preprocessing.normalization
+  if config.init_from:
+    return model_directory.load_description(directory.path).preprocessing.normalization
+  return DEFAULT
 
 
 def compile_step(

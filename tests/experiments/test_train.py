@@ -4,15 +4,19 @@ import json
 import os
 import signal
 
+import jax
+import numpy as np
 import pytest
 import tiny
 
+from speedpaper_jax import model_directory, parallel
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
 from speedpaper_jax.interrupts import Interrupted
 from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import Normalization
 from speedpaper_jax.progress import Progress
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -142,6 +146,65 @@ class TestInterruption:
     monkeypatch.setattr(Checkpoints, "close", interrupt_and_close)
     assert train.run(config, directory)["steps"] == 12
     assert saved_steps(directory) == [8, 12]
+
+
+class TestFineTuning:
+  """Weights from another directory, everything else new."""
+
+  CAFFE = Normalization("BGR", (104.0, 117.0, 123.0), (1.0, 1.0, 1.0))
+
+  @pytest.fixture
+  def source(self, config, tmp_path):
+    """A trained network of ten classes whose images are normalised in another way."""
+    path = tmp_path / "source"
+    train.run(config, RunDirectory(path))
+    content = json.loads((path / "model.json").read_text())
+    content["preprocessing"].update(self.CAFFE.to_json())
+    (path / "model.json").write_text(json.dumps(content))
+    return path
+
+  def test_training_begins_where_the_source_ended(self, source, config, directory, capsys):
+    config.init_from = str(source)
+    config.optimizer.learning_rate = 1e-30
+    config.batch_norm.decay = 1 - 1e-12
+    config.duration = "1 steps"
+    summary = train.run(config, directory)
+    assert summary["steps"] == 1
+    assert f"starting from the weights in {source}\n" in capsys.readouterr().out
+    mesh = parallel.make_mesh()
+    old, new = (model_directory.load(path, mesh) for path in (source, directory.path))
+    jax.tree.map_with_path(
+      lambda path, one, other: np.testing.assert_allclose(one, other, 1e-4, 1e-4, err_msg=path),
+      old.variables,
+      new.variables,
+    )
+    assert new.description.preprocessing.normalization == self.CAFFE
+
+  def test_an_interrupted_run_needs_its_source_no_more(
+    self, source, config, directory, monkeypatch
+  ):
+    config.init_from = str(source)
+    with monkeypatch.context() as patch:
+      interrupt_at(patch, 3)
+      with pytest.raises(Interrupted):
+        train.run(config, directory)
+    source.rename(source.with_name("gone"))
+    assert train.run(config, directory)["steps"] == 12
+    description = model_directory.load_description(directory.path)
+    assert description.preprocessing.normalization == self.CAFFE
+
+  def test_what_does_not_fit_is_refused_before_anything_is_written(self, source, config, directory):
+    config.init_from = str(source)
+    config.batch_norm.enabled = False
+    with pytest.raises(UserError, match=r"The weights in config.init_from=.* do not fit"):
+      train.run(config, directory)
+    assert not directory.path.exists()
+
+  def test_no_such_source(self, config, directory, tmp_path):
+    config.init_from = str(tmp_path / "nothing")
+    with pytest.raises(UserError, match="nothing' is not the directory of a run"):
+      train.run(config, directory)
+    assert not directory.path.exists()
 
 
 class TestDivergence:

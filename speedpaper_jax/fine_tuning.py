@@ -1,0 +1,80 @@
+"""Training that starts from the weights of another model directory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from flax import traverse_util
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.model_directory import Description, LoadedModel
+from speedpaper_jax.models import registry
+from speedpaper_jax.step import TrainState
+
+PyTree = Any
+_SOFTMAX_LAYER = "logits"
+
+
+def transfer(
+  config: ml_collections.ConfigDict, source: LoadedModel, fresh: TrainState, num_classes: int
+) -> tuple[dict[str, PyTree], list[str]]:
+  """Takes all weights that serve the new network.
+
+  Auxiliary heads may be in one of the networks alone, and softmax layers, those of auxiliary heads
+  too, belong to their classes.
+
+  Args:
+    config: of the new network.
+    source: what to take weights from.
+    fresh: the new network's state as initialised; arrays or their shapes.
+    num_classes: of the new network.
+
+  Returns:
+    `params` and `batch_stats`, and the names of the layers that stay as initialised.
+
+  Raises:
+    UserError: the networks differ otherwise.
+  """
+  _check_network(config, source.description)
+  new = traverse_util.flatten_dict({"params": fresh.params, "batch_stats": fresh.batch_stats})
+  old = traverse_util.flatten_dict(source.variables)
+  kept = {}
+  for path in sorted(new.keys() | old.keys()):
+    if not _has_module(old, path):
+      kept[path] = path[1:2]
+    elif _is_softmax_layer(path) and num_classes != source.description.num_classes:
+      kept[path] = path[1:-1]
+    elif _has_module(new, path) and _shape(new, path) != _shape(old, path):
+      raise UserError(
+        f"The weights in config.init_from='{config.init_from}' do not fit: {'/'.join(path[1:])} is "
+        f"{_shape(old, path)} there and {_shape(new, path)} here; set config.model and "
+        "config.batch_norm as they are in its config.json."
+      )
+  merged = {path: value if path in kept else old[path] for path, value in new.items()}
+  names = {"/".join(name) for path, name in kept.items() if path in new}
+  return traverse_util.unflatten_dict(merged), sorted(names)
+
+
+def _check_network(config: ml_collections.ConfigDict, source: Description) -> None:
+  wanted = config.model.name, config.model.dialect or registry.dialects(config.model.name)[0]
+  found = source.name, source.dialect
+  if wanted != found:
+    raise UserError(
+      f"config.init_from='{config.init_from}' holds {':'.join(found)}, not {':'.join(wanted)}; "
+      "set config.model.name and config.model.dialect to its own, or choose another directory."
+    )
+
+
+def _is_softmax_layer(path: tuple[str, ...]) -> bool:
+  return len(path) > 2 and path[-2] == _SOFTMAX_LAYER
+
+
+def _has_module(variables: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> bool:
+  """Whether there is anything of the part of the network, such as an auxiliary head, of a path."""
+  return any(other[:2] == path[:2] for other in variables)
+
+
+def _shape(variables: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> str:
+  if path not in variables:
+    return "absent"
+  return "×".join(map(str, variables[path].shape))

@@ -1,0 +1,183 @@
+"""Directories of trained networks: what is written is what is loaded, and damage is told."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from speedpaper_jax import build, model_directory, parallel
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.model_directory import Description
+from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import Normalization
+from speedpaper_jax.preprocessing import Preprocessing
+
+SIZE, CLASSES = 8, 3
+DESCRIPTION = Description(
+  name="bn_inception",
+  dialect="paper",
+  num_classes=CLASSES,
+  class_names=("a", "b", "c"),
+  preprocessing=Preprocessing(
+    EvaluationCrop(SIZE, 0.875, "short_side", "bicubic"),
+    Normalization("BGR", (104.0, 117.0, 123.0), (1.0, 1.0, 1.0)),
+  ),
+  source="a test",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "create", tiny.create)
+    yield
+
+
+@pytest.fixture(scope="module")
+def config():
+  """As of a run whose optimiser had a state and whose parameters were averaged."""
+  config = train_config()
+  config.data.image_size = SIZE
+  config.average_decay = 0.9
+  return config
+
+
+@pytest.fixture(scope="module")
+def variables(config):
+  """As on the host, all different."""
+  network = build.build_inference_model(config, CLASSES, parallel.make_mesh())
+  drawn = network.init(jax.random.key(3), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
+  return jax.tree.map(lambda x: np.asarray(x) + np.float32(0.5), drawn)
+
+
+@pytest.fixture(scope="module")
+def written(config, variables, tmp_path_factory):
+  path = tmp_path_factory.mktemp("models") / "converted"
+  content = {**DESCRIPTION.to_json(), "remark": "stays"}
+  model_directory.write(path, config, content, variables, step=7)
+  return path
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+  """A copy to damage."""
+  path = tmp_path / "copy"
+  shutil.copytree(written, path)
+  return path
+
+
+def load(path):
+  return model_directory.load(path, parallel.make_mesh())
+
+
+def test_what_was_written_is_loaded(written, variables, config):
+  model = load(written)
+  assert model.step == 7
+  assert model.description == DESCRIPTION
+  assert model.config.data.image_size == config.data.image_size
+  jax.tree.map(np.testing.assert_array_equal, model.variables, variables)
+  assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(model.variables))
+  images = jnp.zeros((2, SIZE, SIZE, 3))
+  assert model.network.apply(model.variables, images, train=False).shape == (2, CLASSES)
+
+
+def test_what_else_the_description_says_is_kept(written):
+  assert json.loads((written / "model.json").read_text())["remark"] == "stays"
+
+
+def test_writing_leaves_the_config_as_it_is(written, config):
+  assert (config.optimizer.momentum, config.average_decay) == (0.9, 0.9)
+  saved = model_directory.load_config(written)
+  assert (saved.optimizer.name, saved.optimizer.momentum, saved.average_decay) == ("sgd", 0, 0)
+
+
+def test_a_directory_that_holds_a_run_is_not_written(copy, config, variables):
+  before = {file: file.stat().st_mtime_ns for file in copy.rglob("*")}
+  with pytest.raises(UserError, match="copy' holds a run already; name another directory"):
+    model_directory.write(copy, config, DESCRIPTION.to_json(), variables)
+  assert {file: file.stat().st_mtime_ns for file in copy.rglob("*")} == before
+
+
+def test_a_bad_description_is_not_written(tmp_path, config, variables):
+  content = {**DESCRIPTION.to_json(), "class_names": ["a"]}
+  with pytest.raises(UserError, match="1 names are given to 3 classes"):
+    model_directory.write(tmp_path / "new", config, content, variables)
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_network_without_classes_has_no_names():
+  content = {**DESCRIPTION.to_json(), "num_classes": 0, "class_names": []}
+  assert Description.from_json(content).class_names == ()
+
+
+class TestDamage:
+  @pytest.mark.parametrize("name", ["config.json", "model.json"])
+  def test_a_missing_file(self, copy, name):
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"is not the directory of a run: it has no {name}"):
+      load(copy)
+
+  @pytest.mark.parametrize("name", ["config.json", "model.json"])
+  @pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x00\xff"])
+  def test_no_json(self, copy, name, content):
+    (copy / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+      load(copy)
+
+  def test_a_config_without_a_field(self, copy):
+    config = json.loads((copy / "config.json").read_text())
+    del config["data"]["eval_resize"]
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+      UserError, match=r"config.json has no 'data.eval_resize': it is damaged, or"
+    ):
+      load(copy)
+
+  @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+      ({"num_classes": "three"}, "num_classes is 'three', which is no int"),
+      ({"class_names": None}, "class_names is None, which is no list"),
+      ({"class_names": ["a", "b"]}, "2 names are given to 3 classes"),
+      ({"preprocessing": []}, r"preprocessing is \[\], which is no dict"),
+      ({"preprocessing": {}}, "There is no 'image_size' of the crop"),
+    ],
+  )
+  def test_a_bad_description(self, copy, change, message):
+    (copy / "model.json").write_text(json.dumps({**DESCRIPTION.to_json(), **change}))
+    with pytest.raises(UserError, match=rf"model.json is damaged, or of another .*: {message}"):
+      load(copy)
+
+  @pytest.mark.parametrize("key", list(DESCRIPTION.to_json()))
+  def test_a_description_without_a_field(self, copy, key):
+    content = DESCRIPTION.to_json()
+    del content[key]
+    (copy / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"There is no '{key}'"):
+      load(copy)
+
+  def test_no_checkpoint(self, copy):
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(UserError, match=r"There is no checkpoint in .*checkpoints"):
+      load(copy)
+
+  # Orbax leaves a coroutine behind that was never awaited when a file cannot be read.
+  @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+  def test_a_damaged_checkpoint(self, copy):
+    (copy / "checkpoints" / "7" / "record" / "metadata").write_text("{}")
+    with pytest.raises(UserError, match=r"None of the checkpoints in .* can be read \(1 damaged\)"):
+      load(copy)
+
+  def test_another_network_than_the_weights(self, copy):
+    content = {**DESCRIPTION.to_json(), "num_classes": 4, "class_names": []}
+    (copy / "model.json").write_text(json.dumps(content))
+    with pytest.raises(
+      UserError, match=r"its params/logits/bias is float32\[3\], not float32\[4\]"
+    ):
+      load(copy)
