@@ -6,7 +6,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -14,8 +14,8 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import Interrupted
 
 
-def run(main: Callable[[list[str]], None], parse: Callable[[list[str]], list[str]]) -> None:
-  """Runs a command; where it fails, ends the process.
+def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
+  """Runs a command, `main(parse(sys.argv))`; where it fails, ends the process.
 
   A `UserError` is printed as `error: …` and the status is 1; after an interruption it is 128 and
   the signal's number, as a shell has it. A reader that closes the output, as `| head` does, ends

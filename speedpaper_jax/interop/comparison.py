@@ -1,38 +1,32 @@
-"""A network and another package's, on the same weights and images: outputs, gradients, training.
+"""A network and another package's, compared: outputs, gradients, training.
 
 Deep networks with batch normalization amplify rounding, so equality is judged in float64; in
-float32 our error is set beside the other package's own. Random weights prove nothing by themselves:
-with made-up running statistics all images give the same logits. Hence weights are perturbed, the
-running statistics are taken from images, and the logits have to differ between images.
+float32 our error is set beside the other package's own.
 """
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
-import optax
 
-from speedpaper_jax import models, optim
-from speedpaper_jax.interop import references, tensors
-from speedpaper_jax.interop.names import Names
-from speedpaper_jax.models import features, ops, registry
-from speedpaper_jax.models.layers import LayerSettings
-from speedpaper_jax.normalization import Normalization
+from speedpaper_jax.interop import references
+from speedpaper_jax.interop.pair import Pair
+from speedpaper_jax.interop.training import (
+  OPTIMIZERS,
+  STEPS,
+  Arrays,
+  Gradients,
+  OurTraining,
+  TheirTraining,
+)
+from speedpaper_jax.models import features
 
-PyTree = Any
-Arrays = dict[str, np.ndarray]
-
-TOLERANCE = 1e-8  # of everything that is judged
-AUX_WEIGHT = 0.4
-OPTIMIZERS = ("sgd", "rmsprop")
-STEPS = 10
-LEARNING_RATE = 0.002  # the BN paper's 0.0075 at a batch of 32, at one of 8
+TOLERANCE = 1e-8  # of whatever is judged in float64
+_FIRST_LOSS = 1e-5  # of the loss in float32
 # Standard deviation of the logits over images, by that over images and classes.
 _LEAST_SPREAD = 0.5
 # A gradient that is identically zero but for rounding, by the norm of the largest gradient.
@@ -49,6 +43,7 @@ class Row:
     limit: that it may not exceed; None where it is only reported.
     where: the stage or tensor of the largest difference.
     at_least: whether `limit` is a lower one.
+    reference_error: the other package's own float32 error, beside ours.
   """
 
   quantity: str
@@ -56,6 +51,7 @@ class Row:
   limit: float | None = None
   where: str = ""
   at_least: bool = False
+  reference_error: float | None = None
 
   @property
   def passed(self) -> bool:
@@ -65,397 +61,199 @@ class Row:
     return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
-@dataclasses.dataclass
-class Pair:
-  """The two networks and what they are compared on.
-
-  Attributes:
-    model: our name.
-    names: of the other implementation.
-    network: ours.
-    normalization: that our network's input gets.
-    reference: theirs, a `torch.nn.Module` in float64.
-    image_size: pixels, height and width.
-  """
-
-  model: str
-  names: Names
-  network: nn.Module
-  normalization: Normalization
-  reference: Any
-  image_size: int
-
-  def variables(self) -> dict[str, PyTree]:
-    """The reference's weights as ours."""
-    table = tensors.tensors(self.network, self.names, self.image_size)
-    return tensors.from_torch(state_dict_of(self.reference), table, self.names.source)
-
-
-def make_pair(
-  model: str,
-  names: Names,
-  num_classes: int,
-  image_size: int,
-  state_dict: Mapping[str, np.ndarray] | None = None,
-) -> Pair:
-  """Builds both networks; without `state_dict` the reference keeps its random weights."""
-  torch = references.import_package("torch")
-  torch.manual_seed(0)
-  with_aux = bool(names.aux) and image_size >= names.aux_image_size
-  reference = references.build(model, names, num_classes, with_aux)
-  if state_dict is not None:
-    reference.load_state_dict({name: torch.from_numpy(t) for name, t in state_dict.items()})
-  available: dict[str, Any] = {
-    "dropout_rate": 0.0,
-    "aux_dropout_rate": 0.0,
-    "use_aux_heads": with_aux,
-  }
-  settings = LayerSettings(
-    registry.find_dialect(model, names.dialect).batch_norm,
-    dtype=jnp.float64,
-    operations=ops.CPU,
-  )
-  network = models.create(
-    model,
-    names.dialect,
-    num_classes=num_classes,
-    settings=settings,
-    **{field: value for field, value in available.items() if registry.has_field(model, field)},
-  )
-  return Pair(model, names, network, names.normalization, reference.double(), image_size)
-
-
-def state_dict_of(module: Any) -> dict[str, np.ndarray]:
-  """The tensors of a live PyTorch module."""
-  return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
-
-
-def calibrate(pair: Pair, images: np.ndarray) -> None:
-  """Gives the reference weights that tell images apart, and running statistics of real images.
-
-  γ and β are perturbed, the running statistics become those of `images`, and the softmax layer's
-  bias takes away what the logits of all images have in common.
-
-  Args:
-    pair: its reference is changed.
-    images: RGB, uint8 [N, H, W, 3].
-  """
-  torch = references.import_package("torch")
-  generator = torch.Generator().manual_seed(1)
-
-  def noise(tensor: Any) -> Any:
-    return torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
-
-  module = pair.reference
-  normalizations = [part for part in module.modules() if _is_batch_norm(part)]
-  inputs = references.preprocess(pair.model, pair.names, images)
-  with torch.no_grad():
-    for part in normalizations:
-      part.weight.add_(0.1 * noise(part.weight))
-      part.bias.add_(0.1 * noise(part.bias))
-      part.reset_running_stats()
-    decays = [part.momentum for part in normalizations]
-    for part in normalizations:
-      part.momentum = None  # a plain average
-    module.train()
-    module(inputs)
-    for part, decay in zip(normalizations, decays, strict=True):
-      part.momentum = decay
-    module.eval()
-    last = module.get_submodule(pair.names.layers["logits"])
-    last.bias.sub_(module(inputs).mean(0))
-
-
 def compare_evaluation(pair: Pair, images: np.ndarray) -> list[Row]:
-  """Compares logits and all stages in evaluation mode.
+  """Compares logits and all stages in evaluation mode, in float64.
 
   Args:
     pair: with calibrated or trained weights.
     images: RGB, uint8 [N, H, W, 3].
   """
-  theirs, their_stages = _reference_evaluation(pair, images)
+  theirs, their_stages = _reference_evaluation(pair, images, "float64")
   with jax.enable_x64(True):
-    apply = jax.jit(
-      lambda variables, inputs: pair.network.apply(
-        variables, inputs, train=False, mutable=[features.FEATURES]
-      )
-    )
-    inputs = pair.normalization.apply(images, jnp.float64)
-    ours, left = jax.device_get(apply(pair.variables(), inputs))
-  spread = np.mean(np.std(theirs, axis=0))
+    ours, our_stages = _our_evaluation(pair, images, jnp.float64)
+  spread = _spread(theirs)
   stages = {
-    stage: float(np.max(np.abs(left[features.FEATURES][stage] - output)) / np.std(output))
+    stage: float(np.max(np.abs(our_stages[stage] - output)) / np.std(output))
     for stage, output in their_stages.items()
   }
-  worst = max(stages, key=lambda stage: stages[stage])
   agreement = np.mean(np.argmax(ours, -1) == np.argmax(theirs, -1))
   return [
-    Row("spread of logits over images", float(spread / np.std(theirs)), _LEAST_SPREAD, "", True),
-    Row("logits", float(np.max(np.abs(ours - theirs)) / spread), TOLERANCE),
-    Row(f"{len(stages)} stages", stages[worst], TOLERANCE, worst),
-    Row("top-1 agreement", float(agreement), 1.0, "", True),
+    Row("spread of logits", spread / float(np.std(theirs)), _LEAST_SPREAD, "", at_least=True),
+    Row("logits", _largest(ours - theirs) / spread, TOLERANCE),
+    _worst("stages", stages, TOLERANCE),
+    Row("top-1 agreement", float(agreement), 1.0, "", at_least=True),
   ]
 
 
-def _reference_evaluation(pair: Pair, images: np.ndarray) -> tuple[np.ndarray, Arrays]:
-  torch = references.import_package("torch")
-  seen: Arrays = {}
+def compare_step(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:
+  """Compares what one batch gives in training mode, in float64: loss, statistics, gradients.
 
-  def keep(stage: str, tensor: Any) -> None:
-    # A copy, since later layers may work in place.
-    seen[stage] = tensor.detach().permute(0, 2, 3, 1).numpy().copy()
-
-  hooks = []
-  for stage, tap in pair.names.stages.items():
-    module = pair.reference.get_submodule(tap.module)
-    if tap.at_input:
-      hook: Any = lambda _, inputs, stage=stage: keep(stage, inputs[0])  # noqa: E731
-      hooks.append(module.register_forward_pre_hook(hook))
-    else:
-      hook = lambda _, __, output, stage=stage: keep(stage, output)  # noqa: E731
-      hooks.append(module.register_forward_hook(hook))
-  pair.reference.eval()
-  with torch.no_grad():
-    logits = pair.reference(references.preprocess(pair.model, pair.names, images)).numpy()
-  for hook in hooks:
-    hook.remove()
-  return logits, seen
-
-
-@dataclasses.dataclass(frozen=True)
-class Gradients:
-  """What one training step computes before the optimiser.
-
-  Attributes:
-    loss: mean cross-entropy, auxiliary heads' times `AUX_WEIGHT` added.
-    logits: of the network and of each auxiliary head.
-    grads: of each parameter, under its PyTorch name and in its PyTorch layout.
-    batch_stats: running statistics after the step, likewise.
+  Args:
+    pair: its reference is left as it was.
+    images: RGB, uint8 [N, H, W, 3].
+    labels: [N].
   """
-
-  loss: float
-  logits: Arrays
-  grads: Arrays
-  batch_stats: Arrays
+  with jax.enable_x64(True):
+    ours = OurTraining(pair, jnp.float64).gradients(images, labels)
+  theirs = TheirTraining(pair, "float64").gradients(images, labels)
+  return _compare_gradients(ours, theirs, _zero_gradients(pair))
 
 
 def compare_training(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:
-  """Compares loss, gradients and running statistics of one batch, and training over ten steps.
+  """Compares the parameters after one and after ten steps of each optimiser, in float64.
 
   Args:
     pair: its reference is left as it was.
     images: RGB, uint8 [batches, N, H, W, 3].
     labels: [batches, N].
   """
+  noise, rows = _zero_gradients(pair), []
   with jax.enable_x64(True):
-    ours = _OurTraining(pair)
-    theirs = _TheirTraining(pair)
-    rows = _compare_gradients(
-      pair, ours.gradients(images[0], labels[0]), theirs.gradients(images[0], labels[0])
-    )
+    ours, theirs = OurTraining(pair, jnp.float64), TheirTraining(pair, "float64")
     for name in OPTIMIZERS:
-      trajectories = zip(
-        ours.train(name, images, labels), theirs.train(name, images, labels), strict=True
-      )
-      for step, (our_parameters, their_parameters) in enumerate(trajectories, start=1):
+      both = zip(ours.train(name, images, labels), theirs.train(name, images, labels), strict=True)
+      for step, (our_parameters, their_parameters) in enumerate(both, start=1):
         if step in (1, STEPS):
-          noise = _zero_gradients(pair)
-          rows.append(
-            _compare_parameters(
-              f"parameters after {step} steps of {name}" if step > 1 else f"… 1 step of {name}",
-              our_parameters,
-              their_parameters,
-              noise,
-            )
-          )
+          plural = "s" if step > 1 else ""
+          quantity = f"parameters, {step} step{plural} of {name}"
+          errors = _relative_errors(our_parameters, their_parameters, noise)
+          rows.append(_worst(quantity, errors, TOLERANCE))
   return rows
 
 
-def _compare_gradients(pair: Pair, ours: Gradients, theirs: Gradients) -> list[Row]:
-  noise = _zero_gradients(pair)
-  largest = max(float(np.linalg.norm(gradient)) for gradient in theirs.grads.values())
-  errors, cosines, zeros = {}, {}, {}
-  for name, gradient in theirs.grads.items():
-    size = float(np.linalg.norm(gradient))
-    if name in noise:
-      zeros[name] = max(size, float(np.linalg.norm(ours.grads[name]))) / largest
-      continue
-    errors[name] = float(np.linalg.norm(ours.grads[name] - gradient)) / size
-    cosines[name] = float(
-      np.vdot(ours.grads[name], gradient) / (np.linalg.norm(ours.grads[name]) * size)
+def compare_float32(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:
+  """Errors of both networks in float32, against the reference in float64.
+
+  Args:
+    pair: with calibrated or trained weights.
+    images: RGB, uint8 [N, H, W, 3].
+    labels: [N].
+  """
+  exact, _ = _reference_evaluation(pair, images, "float64")
+  theirs, _ = _reference_evaluation(pair, images, "float32")
+  ours, _ = _our_evaluation(pair, images, jnp.float32)
+  spread = _spread(exact)
+  rows = [
+    Row(
+      "logits", _largest(ours - exact) / spread, reference_error=_largest(theirs - exact) / spread
     )
-  rows = [Row("loss", abs(ours.loss - theirs.loss) / abs(theirs.loss), TOLERANCE)]
-  for head, logits in theirs.logits.items():
-    difference = float(np.max(np.abs(ours.logits[head] - logits)) / np.std(logits))
-    rows.append(Row(f"{head} in training", difference, TOLERANCE))
-  statistics = {
-    name: float(np.max(np.abs(ours.batch_stats[name] - values)) / np.max(np.abs(values)))
-    for name, values in theirs.batch_stats.items()
-  }
-  rows += [
-    _worst(f"{len(statistics)} running statistics", statistics, TOLERANCE),
-    _worst(f"{len(errors)} gradients", errors, TOLERANCE),
-    Row("least cosine of a gradient", *_least(cosines), at_least=True),
   ]
-  if zeros:
-    rows.append(_worst(f"{len(zeros)} gradients that are zero", zeros, _NOISE))
+  exact_step = TheirTraining(pair, "float64").gradients(images, labels)
+  their_step = TheirTraining(pair, "float32").gradients(images, labels)
+  our_step = OurTraining(pair, jnp.float32).gradients(images, labels)
+  rows.append(
+    Row(
+      "loss",
+      abs(our_step.loss / exact_step.loss - 1),
+      _FIRST_LOSS,
+      reference_error=abs(their_step.loss / exact_step.loss - 1),
+    )
+  )
+  noise = _zero_gradients(pair)
+  our_errors = _relative_errors(our_step.grads, exact_step.grads, noise)
+  their_errors = _relative_errors(their_step.grads, exact_step.grads, noise)
+  for quantity, summary in (("median", np.median), ("largest", np.max)):
+    rows.append(
+      Row(
+        f"gradients, {quantity}",
+        float(summary(list(our_errors.values()))),
+        reference_error=float(summary(list(their_errors.values()))),
+      )
+    )
   return rows
 
 
-def _least(cosines: Mapping[str, float]) -> tuple[float, float, str]:
-  name = min(cosines, key=lambda name: cosines[name])
-  return cosines[name], 1 - TOLERANCE, name
+def _our_evaluation(pair: Pair, images: np.ndarray, dtype: Any) -> tuple[np.ndarray, Arrays]:
+  settings = dataclasses.replace(pair.network.settings, dtype=dtype)
+  network = pair.network.clone(settings=settings)
+
+  @jax.jit
+  def apply(variables: Any, inputs: jax.Array) -> Any:
+    return network.apply(variables, inputs, train=False, mutable=[features.FEATURES])
+
+  variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), pair.variables())
+  logits, left = jax.device_get(apply(variables, pair.normalization.apply(images, dtype)))
+  return logits, left[features.FEATURES]
 
 
-def _worst(quantity: str, values: Mapping[str, float], limit: float) -> Row:
-  name = max(values, key=lambda name: values[name])
-  return Row(quantity, values[name], limit, name)
+def _reference_evaluation(pair: Pair, images: np.ndarray, dtype: str) -> tuple[np.ndarray, Arrays]:
+  torch = references.import_package("torch")
+  torch_dtype = getattr(torch, dtype)
+  module = copy.deepcopy(pair.reference).to(torch_dtype).eval()
+  seen: Arrays = {}
+
+  def keep(stage: str, tensor: Any) -> None:
+    # A copy, since later layers may work in place.
+    seen[stage] = tensor.detach().permute(0, 2, 3, 1).numpy().copy()
+
+  for stage, tap in pair.names.stages.items():
+    tapped = module.get_submodule(tap.module)
+    if tap.at_input:
+      tapped.register_forward_pre_hook(lambda _, inputs, stage=stage: keep(stage, inputs[0]))
+    else:
+      tapped.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))
+  inputs = references.preprocess(pair.model, pair.names, images).to(torch_dtype)
+  with torch.no_grad():
+    return module(inputs).numpy(), seen
 
 
-def _compare_parameters(quantity: str, ours: Arrays, theirs: Arrays, noise: set[str]) -> Row:
-  errors = {
-    name: float(np.linalg.norm(ours[name] - theirs[name]) / np.linalg.norm(theirs[name]))
-    for name in theirs
+def _compare_gradients(ours: Gradients, theirs: Gradients, noise: set[str]) -> list[Row]:
+  rows = [Row("loss", abs(ours.loss / theirs.loss - 1), TOLERANCE)]
+  for head, logits in theirs.logits.items():
+    difference = _largest(ours.logits[head] - logits) / _spread(logits)
+    rows.append(Row(f"{head} in training", difference, TOLERANCE))
+  statistics = _relative_errors(ours.batch_stats, theirs.batch_stats, set())
+  rows.append(_worst("running statistics", statistics, TOLERANCE))
+  rows.append(_worst("gradients", _relative_errors(ours.grads, theirs.grads, noise), TOLERANCE))
+  cosines = {
+    name: _cosine(ours.grads[name], gradient)
+    for name, gradient in theirs.grads.items()
     if name not in noise
   }
-  return _worst(quantity, errors, TOLERANCE)
+  least = min(cosines, key=lambda name: cosines[name])
+  rows.append(Row("least cosine", cosines[least], 1 - TOLERANCE, least, at_least=True))
+  if noise:
+    largest = max(float(np.linalg.norm(gradient)) for gradient in theirs.grads.values())
+    zeros = {
+      name: float(max(np.linalg.norm(ours.grads[name]), np.linalg.norm(theirs.grads[name])))
+      / largest
+      for name in noise
+    }
+    rows.append(_worst("gradients that are zero", zeros, _NOISE))
+  return rows
 
 
 def _zero_gradients(pair: Pair) -> set[str]:
   """Parameters whose gradient is zero: β makes up for any bias before batch normalization."""
-  if not pair.names.blocks or not pair.network.dialect.bias_before_batch_norm:
+  if not pair.network.dialect.bias_before_batch_norm:
     return set()
-  return {f"{block}{pair.names.conv}.bias" for block in pair.names.blocks.values()}
+  biases = {f"{block}{pair.names.conv}.bias" for block in pair.names.blocks.values()}
+  return biases & {name for name, _ in pair.reference.named_parameters()}
 
 
-def _ten_steps(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """The batches again and again."""
-  for step in range(STEPS):
-    batch = step % len(images)
-    yield images[batch], labels[batch]
+def _spread(logits: np.ndarray) -> float:
+  """How much the logits of a class differ between images."""
+  return float(np.mean(np.std(logits, axis=0)))
 
 
-def _is_batch_norm(module: Any) -> bool:
-  torch = references.import_package("torch")
-  return isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)
+def _largest(difference: np.ndarray) -> float:
+  return float(np.max(np.abs(difference)))
 
 
-class _OurTraining:
-  """The JAX side; its gradient is compiled once."""
-
-  def __init__(self, pair: Pair) -> None:
-    self._pair = pair
-    self._table = tensors.tensors(pair.network, pair.names, pair.image_size)
-    self._variables = pair.variables()
-    self._gradient = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
-
-  def _loss(
-    self, params: PyTree, batch_stats: PyTree, inputs: jax.Array, labels: jax.Array
-  ) -> tuple[jax.Array, Any]:
-    logits, left = self._pair.network.apply(
-      {"params": params, "batch_stats": batch_stats},
-      inputs,
-      train=True,
-      mutable=["batch_stats", features.AUX_LOGITS],
-    )
-    heads = {"logits": logits, **left.get(features.AUX_LOGITS, {})}
-    losses = {
-      head: jnp.mean(optax.softmax_cross_entropy_with_integer_labels(values, labels))
-      for head, values in heads.items()
-    }
-    loss = losses.pop("logits") + AUX_WEIGHT * sum(losses.values())
-    return loss, (heads, left["batch_stats"])
-
-  def _step(self, variables: Any, images: np.ndarray, labels: np.ndarray) -> Any:
-    inputs = self._pair.normalization.apply(images, jnp.float64)
-    return self._gradient(variables["params"], variables["batch_stats"], inputs, labels)
-
-  def gradients(self, images: np.ndarray, labels: np.ndarray) -> Gradients:
-    (loss, (heads, batch_stats)), grads = self._step(self._variables, images, labels)
-    return Gradients(
-      float(loss),
-      jax.device_get(heads),
-      self._named({"params": grads}),
-      self._named({"batch_stats": batch_stats}),
-    )
-
-  def train(self, optimizer: str, images: np.ndarray, labels: np.ndarray) -> Iterator[Arrays]:
-    """Parameters after each step."""
-    config = ml_collections.ConfigDict(
-      {
-        "name": optimizer,
-        "momentum": 0.9,
-        "rmsprop_decay": 0.9,
-        "rmsprop_epsilon": 1.0,
-        "l2": 0.0,
-        "clip_norm": 0.0,
-      }
-    )
-    transformation = optim.make_optimizer(config, lambda _: LEARNING_RATE)
-    update = jax.jit(transformation.update)
-    variables = self._variables
-    state = transformation.init(variables["params"])
-    for batch, batch_labels in _ten_steps(images, labels):
-      (_, (_, batch_stats)), grads = self._step(variables, batch, batch_labels)
-      updates, state = update(grads, state, variables["params"])
-      params = optax.apply_updates(variables["params"], updates)
-      variables = {"params": params, "batch_stats": batch_stats}
-      yield self._named({"params": params})
-
-  def _named(self, variables: Mapping[str, PyTree]) -> Arrays:
-    """Under PyTorch's names and in its layout."""
-    table = [tensor for tensor in self._table if tensor.ours[0] in variables]
-    named = tensors.to_torch(jax.device_get(variables), table, steps=0)
-    return {tensor.theirs: named[tensor.theirs] for tensor in table}
+def _relative_errors(ours: Arrays, theirs: Arrays, left_out: set[str]) -> dict[str, float]:
+  """Norm of the difference of each tensor, by the tensor's norm."""
+  return {
+    name: float(np.linalg.norm(ours[name] - values) / np.linalg.norm(values))
+    for name, values in theirs.items()
+    if name not in left_out
+  }
 
 
-class _TheirTraining:
-  """The PyTorch side."""
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+  return float(np.vdot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
-  def __init__(self, pair: Pair) -> None:
-    self._pair = pair
-    self._torch = references.import_package("torch")
 
-  def _backward(self, module: Any, images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
-    torch = self._torch
-    module.train()
-    module.zero_grad()
-    outputs = module(references.preprocess(self._pair.model, self._pair.names, images))
-    logits, aux = references.auxiliary_logits(self._pair.names, outputs)
-    targets = torch.from_numpy(labels.astype(np.int64))
-    loss = torch.nn.functional.cross_entropy(logits, targets)
-    for head in aux.values():
-      loss = loss + AUX_WEIGHT * torch.nn.functional.cross_entropy(head, targets)
-    loss.backward()
-    return loss, {"logits": logits, **aux}
-
-  def gradients(self, images: np.ndarray, labels: np.ndarray) -> Gradients:
-    module = copy.deepcopy(self._pair.reference)
-    loss, heads = self._backward(module, images, labels)
-    return Gradients(
-      float(loss.detach()),
-      {head: logits.detach().numpy() for head, logits in heads.items()},
-      {name: parameter.grad.numpy() for name, parameter in module.named_parameters()},
-      {
-        name: buffer.numpy()
-        for name, buffer in module.named_buffers()
-        if name.rpartition(".")[2] in ("running_mean", "running_var")
-      },
-    )
-
-  def train(self, optimizer: str, images: np.ndarray, labels: np.ndarray) -> Iterator[Arrays]:
-    """Parameters after each step."""
-    module = copy.deepcopy(self._pair.reference)
-    torch_optimizer = self._optimizer(optimizer, module.parameters())
-    for batch, batch_labels in _ten_steps(images, labels):
-      self._backward(module, batch, batch_labels)
-      torch_optimizer.step()
-      yield {name: value.detach().numpy() for name, value in module.named_parameters()}
-
-  def _optimizer(self, name: str, parameters: Any) -> Any:
-    if name == "sgd":
-      return self._torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
-    optimizers = references.import_package("timm.optim")
-    return optimizers.RMSpropTF(
-      parameters, lr=LEARNING_RATE, alpha=0.9, eps=1.0, momentum=0.9, lr_in_momentum=True
-    )
+def _worst(quantity: str, values: Mapping[str, float], limit: float) -> Row:
+  # A NaN is worse than any number.
+  name = max(values, key=lambda name: np.nan_to_num(values[name], nan=np.inf))
+  return Row(f"{quantity} ({len(values)})", values[name], limit, name)

@@ -97,7 +97,7 @@ def read_weights(
 def create_network(model: str, names: Names, num_classes: int, has_aux: bool) -> nn.Module:
   """Our network with just the parts that the tensors are of."""
   has_setting = registry.has_field(model, "use_aux_heads")
-  options = {"use_aux_heads": has_aux} if has_setting else {}
+  options: dict[str, Any] = {"use_aux_heads": has_aux} if has_setting else {}
   return models.create(model, names.dialect, num_classes=num_classes, **options)
 
 

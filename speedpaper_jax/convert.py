@@ -1,0 +1,176 @@
+"""Converts weights: `python -m speedpaper_jax.convert --model=NAME --weights=FILE --out=DIR`.
+
+`--to=torch --weights=DIR --out=FILE` goes the other way.
+"""
+
+import argparse
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+from absl.flags import argparse_flags
+
+from speedpaper_jax import entry_point
+from speedpaper_jax.errors import UserError
+
+_BACKGROUND = 1001  # ImageNet's classes with a background class first, as TensorFlow had them
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse_flags.ArgumentParser(
+    prog="python -m speedpaper_jax.convert",
+    description="Converts weights between PyTorch's files and model directories.",
+  )
+  parser.add_argument("--to", choices=("jax", "torch"), default="jax", help="(default: jax)")
+  parser.add_argument("--model", metavar="NAME", help="such as inception_v4")
+  parser.add_argument(
+    "--dialect", metavar="NAME", help="whose implementation (default: the only one in PyTorch)"
+  )
+  parser.add_argument(
+    "--weights",
+    required=True,
+    type=pathlib.Path,
+    metavar="PATH",
+    help=".pth or .safetensors; with --to=torch a model directory",
+  )
+  parser.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="PATH",
+    help="model directory to write; with --to=torch a .pth or .safetensors",
+  )
+  parser.add_argument(
+    "--num_classes",
+    type=int,
+    metavar="N",
+    help="1000 drops the background class of a file of 1001 (default: the file's, but 1000 for "
+    "1001)",
+  )
+  parser.add_argument(
+    "--class_names", type=pathlib.Path, metavar="FILE", help="one a line (default: ImageNet's)"
+  )
+  parser.add_argument(
+    "--image_size", type=int, metavar="N", help="pixels (default: the published weights')"
+  )
+  parser.add_argument("--channels", metavar="RGB|BGR", help="of the input it was trained with")
+  for name in ("mean", "std"):
+    parser.add_argument(
+      f"--{name}",
+      type=float,
+      nargs=3,
+      metavar="X",
+      help=f"{name} of its input's channels, in pixel values from 0 to 255",
+    )
+  parser.add_argument(
+    "--source",
+    metavar="PACKAGE",
+    help="with --to=torch: whose names, where several packages have the network",
+  )
+  return parser.parse_args(arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
+  """Converts in the direction that the flags name."""
+  entry_point.set_up_jax()
+  if options.to == "torch":
+    _to_torch(options)
+  else:
+    _to_jax(options)
+
+
+def _to_jax(options: argparse.Namespace) -> None:
+  import numpy as np
+
+  from speedpaper_jax import model_directory
+  from speedpaper_jax.data.crop import EvaluationCrop
+  from speedpaper_jax.interop import conversion, files
+  from speedpaper_jax.normalization import Normalization
+  from speedpaper_jax.preprocessing import Preprocessing
+
+  if options.model is None:
+    raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
+  state_dict = files.read(options.weights)
+  weights = conversion.read_weights(
+    options.model,
+    options.dialect,
+    state_dict,
+    options.num_classes,
+    options.image_size,
+    str(options.weights),
+  )
+  kinds = {values.dtype for values in state_dict.values() if values.dtype != np.int64}
+  if kinds - {np.dtype(np.float32)}:
+    print(f"Note: {', '.join(sorted(map(str, kinds)))} become float32.")
+  names = weights.names
+  normalization = Normalization(
+    options.channels or names.normalization.channels,
+    tuple(options.mean or names.normalization.mean),
+    tuple(options.std or names.normalization.std),
+  )
+  crop = EvaluationCrop(
+    image_size=names.image_size,
+    central_fraction=names.central_fraction,
+    resize="short_side",
+    interpolation=names.interpolation,
+  )
+  description = model_directory.Description(
+    name=options.model,
+    dialect=names.dialect,
+    num_classes=weights.num_classes,
+    class_names=_class_names(options.class_names, weights.num_classes),
+    preprocessing=Preprocessing(crop, normalization),
+    source=f"{options.weights.name} in PyTorch, SHA-256 {_sha256(options.weights)}",
+  )
+  model_directory.write(
+    options.out,
+    conversion.config_of(options.model, weights, crop),
+    description.to_json(),
+    weights.variables,
+    step=weights.steps,
+  )
+  dropped = ", background class dropped" if weights.dropped_background else ""
+  print(
+    f"{options.model} ({names.dialect}), {len(state_dict)} tensors, {weights.num_classes} "
+    f"classes{dropped}\ninput: {normalization.channels}, mean {list(normalization.mean)}, std "
+    f"{list(normalization.std)}, {names.image_size}×{names.image_size}\nwritten to {options.out}"
+  )
+
+
+def _to_torch(options: argparse.Namespace) -> None:
+  from speedpaper_jax import model_directory, parallel
+  from speedpaper_jax.interop import conversion, files
+
+  loaded = model_directory.load(options.weights, parallel.make_mesh())
+  state_dict = conversion.state_dict_of(loaded, options.source)
+  files.write(options.out, state_dict)
+  print(f"{loaded.description.name} ({loaded.description.dialect}), {len(state_dict)} tensors")
+  print(f"written to {options.out}")
+
+
+def _class_names(path: pathlib.Path | None, num_classes: int) -> list[str]:
+  if path is not None:
+    try:
+      names = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(f"{path} cannot be read: {error}") from error
+    if len(names) != num_classes:
+      raise UserError(f"{path} has {len(names)} lines, but there are {num_classes} classes.")
+    return names
+  from speedpaper_jax.data.imagenet_classes import class_names
+
+  imagenet: dict[int, list[str]] = {
+    1000: class_names(),
+    _BACKGROUND: ["background", *class_names()],
+  }
+  return imagenet.get(num_classes, [])
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+  entry_point.run(main, parse)

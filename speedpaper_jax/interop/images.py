@@ -1,0 +1,62 @@
+"""Real images to compare networks on: a folder's, or parts of a photograph that is always there."""
+
+import pathlib
+
+import matplotlib.cbook
+import numpy as np
+from PIL import Image
+
+from speedpaper_jax.data import decode
+from speedpaper_jax.data.crop import EvaluationCrop, resize_box
+from speedpaper_jax.errors import UserError
+
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:
+  """The middle of some images of a folder and its sub-folders, spread over their names.
+
+  Args:
+    folder: with JPEG and PNG files.
+    count: of images.
+    image_size: pixels, height and width.
+
+  Returns:
+    RGB, uint8 [count, image_size, image_size, 3].
+
+  Raises:
+    UserError: there are too few images, or one is damaged.
+  """
+  paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+  if len(paths) < count:
+    raise UserError(f"{folder} has {len(paths)} JPEG and PNG images; the comparison takes {count}.")
+  crop = EvaluationCrop(image_size, resize="short_side")
+  chosen = [paths[i * len(paths) // count] for i in range(count)]
+  try:
+    return np.stack([crop(path.read_bytes()) for path in chosen])
+  except decode.DecodeError as error:
+    raise UserError(f"An image in {folder} is damaged: {error}") from error
+
+
+def of_photograph(count: int, image_size: int) -> np.ndarray:
+  """Squares of a colour photograph, matplotlib's sample, that differ in place and size.
+
+  Args:
+    count: of images.
+    image_size: pixels, height and width.
+
+  Returns:
+    RGB, uint8 [count, image_size, image_size, 3].
+  """
+  path = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+  photograph = decode.to_rgb(decode.open_image(pathlib.Path(path).read_bytes()))
+  generator = np.random.default_rng(0)
+  squares = []
+  for _ in range(count):
+    side = generator.uniform(0.2, 0.9) * min(photograph.size)
+    left = generator.uniform(0, 1 - side / photograph.width)
+    top = generator.uniform(0, 1 - side / photograph.height)
+    box = (left, top, left + side / photograph.width, top + side / photograph.height)
+    square = resize_box(photograph, box, image_size, Image.Resampling.BILINEAR)
+    squares.append(np.asarray(square))
+  return np.stack(squares)
