@@ -1,19 +1,15 @@
 """Evaluates a trained network on a whole split: `python -m speedpaper_jax.evaluate DIR`."""
 
-import json
 import pathlib
 
 from absl import flags
 
-from speedpaper_jax import entry_point
+from speedpaper_jax import entry_point, inference_flags, output_files
 from speedpaper_jax.errors import UserError
 
 _SPLIT = flags.DEFINE_string("split", None, "Split to evaluate; the run's own by default.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data lies; the run's by default.")
-_BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", None, "Images at a time; the run's by default.", lower_bound=1
-)
-_JSON = flags.DEFINE_string("json", None, "File to write the result to as well.")
+flags.adopt_module_key_flags(inference_flags)
 
 
 def main(argv: list[str]) -> None:
@@ -27,12 +23,14 @@ def main(argv: list[str]) -> None:
   from speedpaper_jax.evaluation import Evaluator, needs_population_statistics
   from speedpaper_jax.progress import format_evaluation
 
+  if inference_flags.JSON.value:
+    output_files.check(pathlib.Path(inference_flags.JSON.value))
   mesh = parallel.make_mesh()
   path = pathlib.Path(argv[1])
   model = model_directory.load(path, mesh)
   config, data = model.config, model.config.data
   data.dir = data.dir if _DATA_DIR.value is None else _DATA_DIR.value
-  config.eval_batch_size = _BATCH_SIZE.value or config.eval_batch_size
+  config.eval_batch_size = inference_flags.BATCH_SIZE.value or config.eval_batch_size
   split = _SPLIT.value or data.eval_split
   eval_split = open_split(data.name, split, data.dir)
   if eval_split.num_classes != model.description.num_classes:
@@ -47,12 +45,9 @@ def main(argv: list[str]) -> None:
   metrics = evaluator(model.variables)
   print(f"{path} step {model.step}, {data.name} {split}:")
   print(format_evaluation(metrics))
-  if _JSON.value:
+  if inference_flags.JSON.value:
     result = {"step": model.step, "data": data.name, "split": split, **metrics}
-    try:
-      pathlib.Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-      raise UserError(f"{_JSON.value} cannot be written: {error.strerror}.") from error
+    output_files.write_json(pathlib.Path(inference_flags.JSON.value), result)
 
 
 if __name__ == "__main__":

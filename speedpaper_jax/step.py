@@ -223,6 +223,18 @@ def make_eval_step(
   return eval_step
 
 
+def make_predict_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Mapping[str, jax.Array]], jax.Array]:
+  """Builds `predict_step(variables, batch) → probabilities [N, num_classes]`."""
+
+  def predict_step(variables: Mapping[str, PyTree], batch: Mapping[str, jax.Array]) -> jax.Array:
+    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
+    return jax.nn.softmax(logits)
+
+  return predict_step
+
+
 def make_moments_step(
   model: nn.Module, normalization: Normalization = DEFAULT
 ) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:

@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # What image data sets are made of; Pillow's readers of rarer formats fail oddly on damaged files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -65,6 +65,8 @@ def open_image(image: bytes | np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
   try:
     return Image.open(io.BytesIO(image), formats=_FORMATS)
+  except UnidentifiedImageError:
+    raise DecodeError(f"it is no {', '.join(_FORMATS)} file") from None
   except _DAMAGE as error:
     raise DecodeError(str(error)) from error
 
