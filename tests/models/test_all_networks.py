@@ -1,0 +1,228 @@
+"""What all networks have in common, in every dialect."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import (
+  DIALECTS,
+  NAMES_WITH_AUX_HEADS,
+  SMALLEST_IMAGE,
+  trace,
+)
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.models import create, extract_features, ops, registry
+from speedpaper_jax.models.layers import LayerSettings
+
+EVERY_DIALECT = pytest.mark.parametrize(("name", "dialect"), DIALECTS)
+EVERY_NETWORK = pytest.mark.parametrize("name", registry.MODELS)
+
+# With 1000 classes; those of torchvision, timm, pretrainedmodels and facenet-pytorch are what the
+# modules of these packages have.
+PARAMETERS = {
+  ("googlenet", "paper"): 6_991_856,
+  ("googlenet", "torchvision"): 6_624_904,
+  ("bn_inception", "paper"): 11_188_288,
+  ("bn_inception", "slim"): 11_178_336,
+  ("bn_inception", "pretrainedmodels"): 11_295_240,
+  ("inception_v3", "slim"): 23_817_352,
+  ("inception_v3", "timm"): 23_834_568,
+  ("inception_v3", "torchvision"): 23_834_568,
+  ("inception_v4", "paper"): 42_679_816,
+  ("inception_v4", "timm"): 42_679_816,
+  ("inception_resnet_v1", "paper"): 22_756_328,
+  ("inception_resnet_v2", "paper"): 32_433_928,
+  ("inception_resnet_v2", "timm"): 55_843_464,
+}
+PARAMETERS_WITH_AUX_HEADS = {
+  ("googlenet", "paper"): 13_371_584,
+  ("googlenet", "torchvision"): 13_004_888,
+  ("inception_v3", "slim"): 27_143_152,
+  ("inception_v3", "timm"): 27_161_264,
+  ("inception_v3", "torchvision"): 27_161_264,
+  ("inception_v4", "paper"): 46_039_280,
+  ("inception_v4", "timm"): 46_039_280,
+  ("inception_resnet_v1", "paper"): 26_099_408,
+  ("inception_resnet_v2", "timm"): 59_211_120,
+}
+# In 10⁹, for one image of the paper's size.
+MULTIPLY_ADDS = {
+  ("googlenet", "paper"): 1.50,
+  ("googlenet", "torchvision"): 1.498,
+  ("bn_inception", "paper"): 1.935,
+  ("bn_inception", "pretrainedmodels"): 2.033,
+  ("inception_v3", "slim"): 5.713,
+  ("inception_v3", "torchvision"): 5.713,
+  ("inception_v4", "paper"): 12.254,
+  ("inception_v4", "timm"): 12.254,
+  ("inception_resnet_v1", "paper"): 6.206,
+  ("inception_resnet_v1", "facenet"): 6.309,
+  ("inception_resnet_v2", "paper"): 9.26,
+  ("inception_resnet_v2", "timm"): 13.156,
+}
+POOLED_FEATURES = {
+  "googlenet": 1024,
+  "bn_inception": 1024,
+  "inception_v3": 2048,
+  "inception_v4": 1536,
+  "inception_resnet_v1": 1792,
+  "inception_resnet_v2": 2144,
+}
+# Where auxiliary heads stand: the stage after which each of them comes.
+AUX_HEADS = {
+  "googlenet": {"aux1": "inception_4a", "aux2": "inception_4d"},
+  "inception_v3": {"aux": "mixed_6e"},
+  "inception_v4": {"aux": "inception_b_7"},
+  "inception_resnet_v1": {"aux": "block_b_10"},
+  "inception_resnet_v2": {"aux": "block_b_10"},
+}
+
+
+def smallest(name):
+  return SMALLEST_IMAGE.get(name, 75)
+
+
+def without_aux_heads(name):
+  return {"use_aux_heads": False} if name in NAMES_WITH_AUX_HEADS else {}
+
+
+def with_aux_heads(name):
+  return {"use_aux_heads": True} if name in NAMES_WITH_AUX_HEADS else {}
+
+
+class TestSize:
+  @pytest.mark.parametrize(("name", "dialect"), PARAMETERS)
+  def test_parameters(self, name, dialect):
+    traced = trace(name, dialect, **without_aux_heads(name))
+    assert traced.parameters() == PARAMETERS[name, dialect]
+
+  @pytest.mark.parametrize(("name", "dialect"), PARAMETERS_WITH_AUX_HEADS)
+  def test_parameters_with_auxiliary_heads(self, name, dialect):
+    traced = trace(name, dialect, use_aux_heads=True)
+    assert traced.parameters() == PARAMETERS_WITH_AUX_HEADS[name, dialect]
+
+  @pytest.mark.parametrize(("name", "dialect"), MULTIPLY_ADDS)
+  def test_multiply_adds(self, name, dialect):
+    traced = trace(name, dialect, **without_aux_heads(name))
+    assert traced.multiply_adds() / 1e9 == pytest.approx(MULTIPLY_ADDS[name, dialect], rel=0.01)
+
+
+class TestOutputs:
+  @EVERY_DIALECT
+  def test_logits(self, name, dialect):
+    outputs = trace(name, dialect, size=smallest(name), num_classes=7).outputs
+    assert (outputs.shape, outputs.dtype) == ((2, 7), jnp.float32)
+
+  @EVERY_NETWORK
+  def test_pooled_features_where_there_are_no_classes(self, name):
+    traced = trace(name, size=smallest(name), num_classes=0, train=True)
+    assert traced.outputs.shape == (2, POOLED_FEATURES[name])
+    assert "logits" not in traced.variables["params"]
+    assert traced.aux_logits == {}
+
+  @EVERY_NETWORK
+  def test_activations_in_bfloat16_with_parameters_and_logits_in_float32(self, name):
+    traced = trace(name, size=smallest(name), dtype=jnp.bfloat16, train=True, num_classes=7)
+    assert {feature.dtype for feature in traced.features.values()} == {jnp.dtype("bfloat16")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(traced.variables)} == {jnp.dtype("float32")}
+    logits = [traced.outputs, *traced.aux_logits.values()]
+    assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
+
+  @pytest.mark.parametrize("name", [name for name in registry.MODELS if smallest(name) == 75])
+  def test_images_of_which_nothing_is_left(self, name):
+    with pytest.raises(UserError, match=r"The images are too small for Inception.*; take larger"):
+      trace(name, size=74)
+
+  @EVERY_NETWORK
+  def test_features_are_the_stages_in_their_order(self, name):
+    network = create(name)
+    size = smallest(name)
+    extracted = jax.eval_shape(
+      lambda variables: extract_features(network, variables, jnp.zeros((2, size, size, 3))),
+      trace(name, size=size).variables,
+    )
+    assert list(extracted) == list(trace(name, size=size).features)
+    # A pool is a stage without parameters, and heads are parameters without a stage.
+    assert set(trace(name, size=size).variables["params"]) - set(extracted) <= {
+      *("logits", "aux", "aux1", "aux2")
+    }
+
+
+class TestAuxiliaryHeads:
+  @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
+  def test_in_training_each_leaves_its_logits_from_the_first_to_the_last(self, name):
+    aux_logits = trace(
+      name, size=smallest(name), train=True, use_aux_heads=True, num_classes=7
+    ).aux_logits
+    assert list(aux_logits) == list(AUX_HEADS[name])
+    assert {logits.shape for logits in aux_logits.values()} == {(2, 7)}
+
+  @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
+  def test_each_stands_on_the_maps_of_its_stage(self, name):
+    traced = trace(name, use_aux_heads=True)
+    for head, stage in AUX_HEADS[name].items():
+      channels = traced.features[stage].shape[-1]
+      kernel = traced.variables["params"][head]["reduce"]["conv"]["kernel"]
+      assert kernel.shape == (1, 1, channels, 128)
+
+  @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
+  def test_evaluation_has_their_parameters_but_none_of_their_work(self, name):
+    traced = trace(name, size=smallest(name), use_aux_heads=True)
+    assert AUX_HEADS[name].keys() <= traced.variables["params"].keys()
+    assert traced.aux_logits == {}
+
+  @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
+  def test_there_are_none_where_they_are_not_asked_for(self, name):
+    traced = trace(name, size=smallest(name), train=True, use_aux_heads=False)
+    assert not AUX_HEADS[name].keys() & traced.variables["params"].keys()
+    assert traced.aux_logits == {}
+
+
+@pytest.mark.slow
+@EVERY_DIALECT
+def test_every_parameter_gets_a_gradient(name, dialect):
+  settings = LayerSettings(registry.find_dialect(name, dialect).batch_norm, operations=ops.CPU)
+  network = create(name, dialect, num_classes=5, settings=settings, **with_aux_heads(name))
+  generator = np.random.default_rng(0)
+  images = generator.normal(size=(4, smallest(name), smallest(name), 3)).astype("float32")
+  # Drawn here, because initialisation takes as long to compile as the gradient.
+  shapes = trace(
+    name, dialect, size=smallest(name), num_classes=5, **with_aux_heads(name)
+  ).variables
+  variables = jax.tree_util.tree_map_with_path(
+    lambda path, leaf: drawn(path, leaf, generator), shapes
+  )
+
+  def loss(params):
+    logits, left = network.apply(
+      {**variables, "params": params},
+      images,
+      train=True,
+      mutable=["batch_stats", "aux_logits"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    heads = [logits, *left.get("aux_logits", {}).values()]
+    return sum(jnp.mean(jnp.square(head - 1)) for head in heads)
+
+  gradient = jax.jit(jax.grad(loss), compiler_options={"xla_backend_optimization_level": 0})
+  without = [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, leaf in jax.tree.leaves_with_path(gradient(variables["params"]))
+    if not (np.all(np.isfinite(leaf)) and np.any(leaf != 0))
+  ]
+  # A bias before batch normalization has none but rounding errors, some of which may be zero.
+  assert [
+    path for path in without if not (dialect == "pretrainedmodels" and path.endswith("/conv/bias"))
+  ] == []
+
+
+def drawn(path, leaf, generator):
+  """Kernels as a network is initialised with, and γ, β and statistics as after some training."""
+  name = jax.tree_util.keystr(path[-1:], simple=True)
+  if name.endswith("kernel"):
+    std = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+    return generator.normal(0, std, leaf.shape).astype("float32")
+  if name in ("scale", "var"):
+    return generator.uniform(0.5, 1.5, leaf.shape).astype("float32")
+  return generator.normal(0, 0.1, leaf.shape).astype("float32")

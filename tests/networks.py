@@ -1,0 +1,96 @@
+"""Networks traced for their shapes, without computing anything, and counts of what they hold."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+
+from speedpaper_jax import models
+
+# Every dialect of every network, with whether it can have auxiliary heads.
+DIALECTS = [
+  (name, dialect) for name in models.registry.MODELS for dialect in models.registry.dialects(name)
+]
+NAMES_WITH_AUX_HEADS = [
+  name for name in models.registry.MODELS if models.registry.has_field(name, "use_aux_heads")
+]
+SMALLEST_IMAGE = {"googlenet": 32, "bn_inception": 32}  # 75 for the others
+PAPER_IMAGE = {"googlenet": 224, "bn_inception": 224}  # 299 for the others
+
+
+class Trace(NamedTuple):
+  """Shapes and dtypes of a network on two images."""
+
+  outputs: jax.ShapeDtypeStruct
+  variables: dict  # params and batch_stats
+  features: dict
+  aux_logits: dict
+  program: jax.extend.core.ClosedJaxpr
+
+  def stages(self):
+    """Stage → height, width and channels."""
+    return {name: feature.shape[1:] for name, feature in self.features.items()}
+
+  def parameters(self):
+    """Number of trained values."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.variables["params"]))
+
+  def multiply_adds(self):
+    """Those of convolutions and matrix products for one image."""
+    return _count(self.program.jaxpr) // 2
+
+  def kernels(self, *path):
+    """Shapes of the kernels under a path, by the name of their block."""
+    section = functools.reduce(lambda tree, key: tree[key], path, self.variables["params"])
+    return {name: block["conv"]["kernel"].shape for name, block in section.items()}
+
+
+@functools.cache
+def trace(name, dialect=None, *, size=None, train=False, **fields):
+  """A network as `models.create` gives it, on images of the paper's size if not told otherwise."""
+  network = models.create(name, dialect, **fields)
+  size = size or PAPER_IMAGE.get(name, 299)
+  images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+  variables = jax.eval_shape(lambda x: network.init(keys, x, train=False), images)
+  left = ["batch_stats", "features", "aux_logits"]
+  program, (outputs, collections) = jax.make_jaxpr(
+    lambda variables, x: network.apply(variables, x, train=train, mutable=left, rngs=keys),
+    return_shape=True,
+  )(variables, images)
+  return Trace(
+    outputs, variables, collections.get("features", {}), collections.get("aux_logits", {}), program
+  )
+
+
+def _count(jaxpr):
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "conv_general_dilated":
+      kernel = equation.invars[1].aval.shape  # [height, width, in / groups, out]
+      total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel[:-1])
+    elif equation.primitive.name == "dot_general":
+      ((contracted, _), _) = equation.params["dimension_numbers"]
+      shape = equation.invars[0].aval.shape
+      summed = math.prod(shape[axis] for axis in contracted)
+      total += math.prod(equation.outvars[0].aval.shape) * summed
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      total += _count(inner)
+  return total
+
+
+def weights(channels, *convolutions):
+  """Of convolutions one after the other, each (filters, height, width), with their γ and β."""
+  total = 0
+  for filters, height, width in convolutions:
+    total += channels * filters * height * width + 2 * filters
+    channels = filters
+  return total
+
+
+def linear(inputs, outputs):
+  """Weights and biases of a fully connected layer, or of a 1×1 convolution with biases."""
+  return (inputs + 1) * outputs
