@@ -27,6 +27,20 @@ def assert_same_outputs_and_gradients(one, other, *inputs):
     )
 
 
+@pytest.fixture
+def torch():
+  return pytest.importorskip("torch", reason="PyTorch is the reference")
+
+
+def to_torch(torch, x):
+  """[N, H, W, C] → [N, C, H, W]."""
+  return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def from_torch(x):
+  return x.permute(0, 2, 3, 1).numpy()
+
+
 class TestConvolution:
   @pytest.mark.parametrize(
     ("kernel", "strides", "groups"),
@@ -68,7 +82,7 @@ class TestConvolution:
     assert ("dot_general" in program) == is_matmul
     assert ("conv_general_dilated" in program) != is_matmul
 
-  @pytest.mark.parametrize(("strides", "padding"), [(1, "SAME"), (2, "SAME"), (2, "VALID")])
+  @pytest.mark.parametrize(("strides", "padding"), [(1, "SAME"), (2, "SAME"), (2, "VALID"), (2, 1)])
   @pytest.mark.parametrize("multiplier", [1, 8])
   def test_separable_as_dense_equals_the_plain_form(self, strides, padding, multiplier):
     filters = 3 * multiplier
@@ -91,6 +105,8 @@ POOLS = pytest.mark.parametrize(
     (6, 7, 2, 2, "SAME"),
     (2, 1, 3, 2, "SAME"),
     (5, 5, 5, 3, "VALID"),
+    (8, 7, 3, 2, "CEIL"),
+    (7, 6, 3, 2, 1),
   ],
 )
 
@@ -107,10 +123,13 @@ class TestPooling:
     )
 
   @POOLS
-  def test_mean_by_slices_equals_the_plain_form(self, height, width, window, strides, padding):
+  @pytest.mark.parametrize("count_padding", [False, True])
+  def test_mean_by_slices_equals_the_plain_form(
+    self, height, width, window, strides, padding, count_padding
+  ):
     assert_same_outputs_and_gradients(
-      lambda x: ops.avg_pool(x, window, strides, padding),
-      lambda x: ops.avg_pool_by_slices(x, window, strides, padding),
+      lambda x: ops.avg_pool(x, window, strides, padding, count_padding),
+      lambda x: ops.avg_pool_by_slices(x, window, strides, padding, count_padding),
       random(0, (2, height, width, 3)),
     )
 
@@ -139,11 +158,52 @@ class TestPooling:
     assert_array_equal(windows[1], np.full((2, 2, 2, 2), 0.25))
 
 
-class TestLocalResponseNorm:
-  @pytest.fixture
-  def torch(self):
-    return pytest.importorskip("torch", reason="PyTorch is the reference")
+class TestPoolingOfTorch:
+  """Padding "CEIL" and in pixels, and whether it counts; odd and even maps."""
 
+  FORMS = pytest.mark.parametrize("form", [ops.PLAIN, ops.CPU], ids=["plain", "cpu"])
+  SIZES = pytest.mark.parametrize(("height", "width"), [(7, 6), (8, 5), (14, 13)])
+
+  @FORMS
+  @SIZES
+  @pytest.mark.parametrize(("window", "strides"), [(3, 2), (2, 2), (3, 3)])
+  def test_maximum_in_ceil_mode(self, torch, form, height, width, window, strides):
+    x = random(0, (2, height, width, 3)).astype("float32") - 5  # padding would win if it were zero
+    expected = torch.nn.functional.max_pool2d(to_torch(torch, x), window, strides, ceil_mode=True)
+    assert_array_equal(form.max_pool(x, window, strides, "CEIL"), from_torch(expected))
+
+  @FORMS
+  @SIZES
+  @pytest.mark.parametrize(("window", "strides"), [(3, 1), (3, 2)])
+  def test_maximum_with_padding_in_pixels(self, torch, form, height, width, window, strides):
+    x = random(0, (2, height, width, 3)).astype("float32") - 5
+    expected = torch.nn.functional.max_pool2d(to_torch(torch, x), window, strides, padding=1)
+    assert_array_equal(form.max_pool(x, window, strides, 1), from_torch(expected))
+
+  @FORMS
+  @SIZES
+  @pytest.mark.parametrize("count_padding", [False, True])
+  @pytest.mark.parametrize("strides", [1, 2])
+  def test_mean_with_padding_in_pixels(self, torch, form, height, width, count_padding, strides):
+    x = random(0, (2, height, width, 3)).astype("float32") + 5
+    expected = torch.nn.functional.avg_pool2d(
+      to_torch(torch, x), 3, strides, padding=1, count_include_pad=count_padding
+    )
+    assert_allclose(form.avg_pool(x, 3, strides, 1, count_padding), from_torch(expected), rtol=1e-6)
+
+  @SIZES
+  def test_adaptive_mean(self, torch, height, width):
+    x = random(0, (2, height, width, 3)).astype("float32")
+    expected = torch.nn.functional.adaptive_avg_pool2d(to_torch(torch, x), 4)
+    assert_allclose(ops.adaptive_avg_pool(x, 4), from_torch(expected), rtol=1e-5, atol=1e-6)
+
+  def test_adaptive_mean_of_a_map_smaller_than_its_result(self, torch):
+    x = random(0, (2, 2, 1, 3)).astype("float32")
+    expected = torch.nn.functional.adaptive_avg_pool2d(to_torch(torch, x), 4)
+    assert_allclose(ops.adaptive_avg_pool(x, 4), from_torch(expected), rtol=1e-5, atol=1e-6)
+
+
+class TestLocalResponseNorm:
   @pytest.mark.parametrize("channels", [1, 3, 5, 8])
   @pytest.mark.parametrize(("size", "alpha"), [(5, 1e-4), (5, 1.0), (3, 1.0), (4, 1.0)])
   def test_equals_torch(self, torch, channels, size, alpha):
