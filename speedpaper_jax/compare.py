@@ -127,10 +127,11 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
     )
   batches = pictures.reshape(_BATCHES, options.batch_size, *pictures.shape[1:])
   batch_labels = labels.reshape(_BATCHES, options.batch_size)
+  training = comparison.TrainingComparison(pair)
   rows = [
     *comparison.compare_evaluation(pair, pictures),
-    *comparison.compare_step(pair, batches[0], batch_labels[0]),
-    *comparison.compare_training(pair, batches, batch_labels),
+    *training.step(batches[0], batch_labels[0]),
+    *training.optimizers(batches, batch_labels),
   ]
   jax.clear_caches()  # programs of one network after the other would fill the memory
   return rows
@@ -146,7 +147,7 @@ def _table(model: str, names: "Names", options: argparse.Namespace, rows: list["
     beside = "" if row.reference_error is None else f"{row.reference_error:10.2e} theirs"
     verdict = "" if row.passed else "EXCEEDED"
     value = f"{row.value:10.8f}" if row.at_least else f"{row.value:10.2e}"
-    line = f"  {row.quantity:34} {value} {beside} {limit:13} {verdict} {row.where}"
+    line = f"  {row.quantity:38} {value} {beside} {limit:13} {verdict} {row.where}"
     lines.append(line.rstrip())
   return "\n".join(lines)
 

@@ -85,40 +85,48 @@ def compare_evaluation(pair: Pair, images: np.ndarray) -> list[Row]:
   ]
 
 
-def compare_step(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:
-  """Compares what one batch gives in training mode, in float64: loss, statistics, gradients.
+class TrainingComparison:
+  """Compares training of a pair in float64; our gradient is compiled once."""
 
-  Args:
-    pair: its reference is left as it was.
-    images: RGB, uint8 [N, H, W, 3].
-    labels: [N].
-  """
-  with jax.enable_x64(True):
-    ours = OurTraining(pair, jnp.float64).gradients(images, labels)
-  theirs = TheirTraining(pair, "float64").gradients(images, labels)
-  return _compare_gradients(ours, theirs, _zero_gradients(pair))
+  def __init__(self, pair: Pair) -> None:
+    """Prepares both networks; the pair's reference is left as it is."""
+    self._noise = _zero_gradients(pair)
+    with jax.enable_x64(True):
+      self._ours = OurTraining(pair, jnp.float64)
+    self._theirs = TheirTraining(pair, "float64")
 
+  def step(self, images: np.ndarray, labels: np.ndarray) -> list[Row]:
+    """Compares what one batch gives: loss, logits, running statistics, gradients.
 
-def compare_training(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:
-  """Compares the parameters after one and after ten steps of each optimiser, in float64.
+    Args:
+      images: RGB, uint8 [N, H, W, 3].
+      labels: [N].
+    """
+    with jax.enable_x64(True):
+      ours = self._ours.gradients(images, labels)
+    return _compare_gradients(ours, self._theirs.gradients(images, labels), self._noise)
 
-  Args:
-    pair: its reference is left as it was.
-    images: RGB, uint8 [batches, N, H, W, 3].
-    labels: [batches, N].
-  """
-  noise, rows = _zero_gradients(pair), []
-  with jax.enable_x64(True):
-    ours, theirs = OurTraining(pair, jnp.float64), TheirTraining(pair, "float64")
-    for name in OPTIMIZERS:
-      both = zip(ours.train(name, images, labels), theirs.train(name, images, labels), strict=True)
-      for step, (our_parameters, their_parameters) in enumerate(both, start=1):
-        if step in (1, STEPS):
-          plural = "s" if step > 1 else ""
-          quantity = f"parameters, {step} step{plural} of {name}"
-          errors = _relative_errors(our_parameters, their_parameters, noise)
-          rows.append(_worst(quantity, errors, TOLERANCE))
-  return rows
+  def optimizers(self, images: np.ndarray, labels: np.ndarray) -> list[Row]:
+    """Compares the parameters after one and after ten steps of each optimiser.
+
+    Args:
+      images: RGB, uint8 [batches, N, H, W, 3].
+      labels: [batches, N].
+    """
+    rows = []
+    with jax.enable_x64(True):
+      for name in OPTIMIZERS:
+        both = zip(
+          self._ours.train(name, images, labels),
+          self._theirs.train(name, images, labels),
+          strict=True,
+        )
+        for step, (ours, theirs) in enumerate(both, start=1):
+          if step in (1, STEPS):
+            quantity = f"parameters, {step} step{'s' * (step > 1)} of {name}"
+            errors = _relative_errors(ours, theirs, self._noise)
+            rows.append(_worst(quantity, errors, TOLERANCE))
+    return rows
 
 
 def compare_float32(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[Row]:

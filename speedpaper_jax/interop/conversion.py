@@ -11,7 +11,7 @@ import numpy as np
 
 from speedpaper_jax import models
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.interop import tensors
 from speedpaper_jax.interop.names import Names, implementations, own_names
@@ -140,9 +140,16 @@ def state_dict_of(loaded: LoadedModel, source: str | None) -> StateDict:
       f"'{source}' has no {model} in the dialect '{dialect}'. Valid for --source: {valid}."
     )
   names = chosen[0] if chosen else own_names(model, dialect)
-  image_size = loaded.config.data.image_size
-  table = tensors.tensors(loaded.network, names, image_size)
-  return tensors.to_torch(jax.device_get(loaded.variables), table, loaded.step)
+  network, variables = loaded.network, jax.device_get(loaded.variables)
+  if not names.aux and getattr(network, "use_aux_heads", False):
+    warn(f"{names.source}'s {model} has no auxiliary head; the network's is left out.")
+    network = network.clone(use_aux_heads=False)
+    variables = {
+      collection: {name: leaf for name, leaf in tree.items() if name != "aux"}
+      for collection, tree in variables.items()
+    }
+  table = tensors.tensors(network, names, loaded.config.data.image_size)
+  return tensors.to_torch(variables, table, loaded.step)
 
 
 def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:
