@@ -44,7 +44,7 @@ def write(path: pathlib.Path, answers: Sequence[tuple[pathlib.Path, Sequence[Can
     positions = np.arange(len(candidates))
     drawn = bars.barh(positions, [100 * each.probability for each in candidates], color="#4c78a8")
     bars.bar_label(drawn, fmt="%.1f %%", padding=3)
-    bars.set_yticks(positions, [each.name for each in candidates])
+    bars.set_yticks(positions, [each.name for each in candidates], parse_math=False)
     bars.set_xlim(0, 115)  # room for the labels
     bars.set_xticks([])
     bars.invert_yaxis()

@@ -50,7 +50,7 @@ class RunDirectory:
     except FileNotFoundError:
       raise UserError(
         f"'{self.path}' is not the directory of a run: it has no {name}. Name the --workdir of "
-        f"a training run."
+        f"a training run, or a directory of converted weights."
       ) from None
     except (ValueError, OSError) as error:
       raise UserError(

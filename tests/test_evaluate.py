@@ -11,9 +11,13 @@ from commands import EVALUATE, finish, start
 
 from speedpaper_jax import entry_point, evaluate, parallel
 from speedpaper_jax.config import load
+from speedpaper_jax.data import sources
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
 from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import DEFAULT
+from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.run_directory import RunDirectory
 
 
@@ -98,7 +102,41 @@ def test_a_damaged_checkpoint(trained, run_evaluate, tmp_path, capsys):
   assert sorted(path.rglob("*")) == before
 
 
+def test_the_preprocessing_is_that_of_the_model(trained, run_evaluate, tmp_path):
+  path = tmp_path / "run"
+  shutil.copytree(trained[0], path)
+  content = json.loads((path / "model.json").read_text())
+  content["preprocessing"]["central_fraction"] = 0.5
+  (path / "model.json").write_text(json.dumps(content))
+  assert run_evaluate(path)["loss"] != pytest.approx(trained[1]["loss"], rel=1e-3)
+
+
+def test_training_data_is_not_needed(trained, run_evaluate, monkeypatch):
+  path, expected = trained
+  opened = []
+  open_split = sources.open_split
+  monkeypatch.setattr(
+    sources, "open_split", lambda *names: opened.append(names[1]) or open_split(*names)
+  )
+  assert_same(run_evaluate(path), expected)
+  assert opened == ["test"]
+
+
+def test_weights_that_were_written_without_a_run(scratch, run_evaluate, tmp_path):
+  path = tmp_path / "converted"
+  names = [str(digit) for digit in range(10)]
+  tiny.write_model_directory(path, names, Preprocessing(EvaluationCrop(16), DEFAULT))
+  result = run_evaluate(path, f"--data_dir={scratch / 'data'}")
+  assert (result["step"], result["count"]) == (0, 355)
+
+
 class TestMistakes:
+  def test_data_of_other_classes(self, scratch, run_evaluate, tmp_path):
+    path = tmp_path / "converted"
+    tiny.write_model_directory(path, ["a", "b"], Preprocessing(EvaluationCrop(16), DEFAULT))
+    with pytest.raises(UserError, match="has 2 classes, but the data set 'digits' has 10; eval"):
+      run_evaluate(path, f"--data_dir={scratch / 'data'}")
+
   def test_not_a_run(self, run_evaluate, tmp_path):
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
       run_evaluate(tmp_path / "nothing")
@@ -123,7 +161,9 @@ class TestMistakes:
       run_evaluate(trained[0], "--split=tset")
 
   def test_result_cannot_be_written(self, trained, run_evaluate, tmp_path):
-    with pytest.raises(UserError, match=r"missing/result.json cannot be written: No such file"):
+    with pytest.raises(
+      UserError, match="cannot be written: there is no directory"
+    ):
       run_evaluate(trained[0], f"--json={tmp_path}/missing/result.json")
 
   @pytest.mark.slow

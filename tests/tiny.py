@@ -8,9 +8,11 @@ import os
 import time
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from speedpaper_jax import entry_point, main
+from speedpaper_jax import build, entry_point, main, model_directory, parallel
+from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.models import registry
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
 from speedpaper_jax.progress import Progress
@@ -44,6 +46,24 @@ class TinyNetwork(nn.Module):
 def create(name, dialect="paper", *, num_classes, settings, **fields):
   """In place of `registry.create`."""
   return TinyNetwork(num_classes, settings)
+
+
+def write_model_directory(path, class_names, preprocessing):
+  """Writes random weights."""
+  config = train_config()
+  config.data.image_size = preprocessing.crop.image_size
+  network = build.build_inference_model(config, len(class_names), parallel.make_mesh())
+  images = jnp.zeros((1, config.data.image_size, config.data.image_size, 3))
+  variables = network.init(jax.random.key(3), images, train=False)
+  description = model_directory.Description(
+    name=config.model.name,
+    dialect=config.model.dialect,
+    num_classes=len(class_names),
+    class_names=class_names,
+    preprocessing=preprocessing,
+    source="a test",
+  )
+  model_directory.write(path, config, description.to_json(), variables)
 
 
 def show_slowly(show, seconds):

@@ -1,0 +1,130 @@
+"""`python -m speedpaper_jax.predict DIR IMAGE…`, with a network of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from absl.testing import flagsaver
+from commands import finish, start
+from PIL import Image
+
+from speedpaper_jax import entry_point, predict
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.models import registry
+from speedpaper_jax.normalization import DEFAULT
+from speedpaper_jax.preprocessing import Preprocessing
+
+NAMES = ("n01440764", "rose", "tulip")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+  path = tmp_path_factory.mktemp("models") / "tiny"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "create", tiny.create)
+    tiny.write_model_directory(path, NAMES, Preprocessing(EvaluationCrop(8), DEFAULT))
+  return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """Twenty noisy pictures in one directory."""
+  path = tmp_path_factory.mktemp("images")
+  for index in range(20):
+    pixels = np.random.default_rng(index).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path / f"{index:02}.png")
+  return path
+
+
+@pytest.fixture
+def run_predict(monkeypatch, capsys):
+  """Runs the command in this process; returns what it printed."""
+  monkeypatch.setattr(registry, "create", tiny.create)
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leaves JAX's settings as they are
+
+  def run_predict(*arguments):
+    with flagsaver.flagsaver():
+      predict.main(entry_point.parse_flags(["predict", *map(str, arguments)]))
+    return capsys.readouterr()
+
+  return run_predict
+
+
+def test_a_table_of_all_classes_of_an_image(directory, images, run_predict):
+  first, *rows = run_predict(directory, images / "00.png").out.splitlines()
+  assert first == str(images / "00.png")
+  ranks, percentages, _, names = zip(*(row.split() for row in rows), strict=True)
+  assert ranks == ("1", "2", "3")
+  assert sum(map(float, percentages)) == pytest.approx(100, abs=0.02)
+  assert sorted(names) == ["rose", "tench", "tulip"]
+
+
+def test_a_directory_means_its_images_and_any_batch_size_says_the_same(
+  directory, images, run_predict
+):
+  by_eight = run_predict(directory, images, "--batch_size=8", "--top=2").out
+  assert by_eight == run_predict(directory, images, "--top=2").out
+  assert len(by_eight.splitlines()) == 20 * (1 + 2)
+
+
+def test_json(directory, images, run_predict, tmp_path):
+  table = run_predict(directory, images / "03.png", f"--json={tmp_path}/x.json").out.splitlines()
+  ((path, candidates),) = json.loads((tmp_path / "x.json").read_text()).items()
+  assert path == table[0]
+  assert table[1:] == [
+    f"{rank:4}  {100 * each['probability']:6.2f} %  {each['name']}"
+    for rank, each in enumerate(candidates, 1)
+  ]
+  assert {each["class"]: each["name"] for each in candidates} == {0: "tench", 1: "rose", 2: "tulip"}
+
+
+def test_a_plot_of_the_first_images(directory, images, run_predict, tmp_path):
+  errors = run_predict(directory, images, f"--plot={tmp_path}/x.png").err
+  assert f"warning: {tmp_path}/x.png shows the first 16 of 20 images." in errors
+  with Image.open(tmp_path / "x.png") as figure:
+    assert figure.height == 16 * 288
+
+
+def test_a_file_that_cannot_be_read_leaves_the_others(
+  directory, images, run_predict, tmp_path, capsys
+):
+  (tmp_path / "text.jpg").write_text("no image")
+  paths = [images / "00.png", tmp_path / "text.jpg", images / "01.png"]
+  with pytest.raises(UserError, match=r"^1 of 3 images are left out\.$"):
+    run_predict(directory, *paths, f"--json={tmp_path}/x.json")
+  printed = capsys.readouterr()
+  assert f"warning: '{tmp_path}/text.jpg' cannot be decoded and is left out" in printed.err
+  assert len(printed.out.splitlines()) == 2 * (1 + 3)
+  assert list(json.loads((tmp_path / "x.json").read_text())) == [str(paths[0]), str(paths[2])]
+
+
+class TestMistakes:
+  @pytest.mark.parametrize("arguments", [[], ["run"]])
+  def test_no_image(self, run_predict, arguments):
+    with pytest.raises(UserError, match="Name a model directory and images"):
+      run_predict(*arguments)
+
+  def test_not_a_model_directory(self, images, run_predict):
+    with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
+      run_predict(images, images / "00.png")
+
+  @pytest.mark.parametrize("flag", ["--top=0", "--batch_size=0", "--top=many", "--tpo=1"])
+  def test_bad_flags(self, directory, images, run_predict, flag):
+    with pytest.raises(UserError, match="flag"):
+      run_predict(directory, images, flag)
+
+  @pytest.mark.parametrize("flag", ["--json=missing/x", "--plot=missing/x.png", "--plot=x.pgn"])
+  def test_files_that_cannot_be_written_are_told_at_once(
+    self, directory, images, run_predict, capsys, flag
+  ):
+    with pytest.raises(UserError, match=r"cannot be written: there is no directory|is no name of"):
+      run_predict(directory, images, flag)
+    assert capsys.readouterr().out == ""
+
+  def test_as_a_command(self, scratch, tmp_path):
+    process = start(scratch, "-m", "speedpaper_jax.predict", tmp_path, "x.png")
+    status, output, errors = finish(process)
+    assert (status, output) == (1, "")
+    assert errors.startswith(f"error: '{tmp_path}' is not the directory of a run")

@@ -1,0 +1,40 @@
+"""The figure of images and their classes."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from speedpaper_jax import prediction_plot
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.prediction import Candidate
+
+CANDIDATES = [Candidate(3, "a price of 5$ or 6$", 0.75), Candidate(1, "b", 0.25)]
+
+
+@pytest.fixture
+def answers(tmp_path):
+  """A tall image and a large one, in another mode."""
+  Image.fromarray(np.full((60, 20, 3), 90, np.uint8)).save(tmp_path / "$tall$.png")
+  Image.fromarray(np.full((900, 1200), 90, np.uint8)).save(tmp_path / "large.jpg")
+  return [(tmp_path / name, CANDIDATES) for name in ("$tall$.png", "large.jpg")]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_an_image(answers, tmp_path, rows):
+  prediction_plot.write(tmp_path / "figure.png", answers[:rows])
+  with Image.open(tmp_path / "figure.png") as figure:
+    assert figure.size == (960, 288 * rows)
+    assert len(np.unique(np.asarray(figure.convert("L")))) > 10
+
+
+def test_a_name_without_a_format():
+  with pytest.raises(UserError, match=r"'x.pgn' is no name of a figure; .*Did you mean 'png'\?"):
+    prediction_plot.check_format(pathlib.Path("x.pgn"))
+  prediction_plot.check_format(pathlib.Path("x.PDF"))
+
+
+def test_a_directory_that_is_not_there(answers, tmp_path):
+  with pytest.raises(UserError, match=r"x.png cannot be written: No such file or directory\."):
+    prediction_plot.write(tmp_path / "missing" / "x.png", answers)
