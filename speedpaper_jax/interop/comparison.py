@@ -6,9 +6,11 @@ float32 our error is set beside the other package's own.
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,16 +174,15 @@ def compare_float32(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[
 
 
 def _our_evaluation(pair: Pair, images: np.ndarray, dtype: Any) -> tuple[np.ndarray, Arrays]:
-  settings = dataclasses.replace(pair.network.settings, dtype=dtype)
-  network = pair.network.clone(settings=settings)
-
-  @jax.jit
-  def apply(variables: Any, inputs: jax.Array) -> Any:
-    return network.apply(variables, inputs, train=False, mutable=[features.FEATURES])
-
   variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), pair.variables())
-  logits, left = jax.device_get(apply(variables, pair.normalization.apply(images, dtype)))
+  inputs = pair.normalization.apply(images, dtype)
+  logits, left = jax.device_get(_inference(pair.network_in(dtype), variables, inputs))
   return logits, left[features.FEATURES]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _inference(network: nn.Module, variables: Any, inputs: jax.Array) -> Any:
+  return network.apply(variables, inputs, train=False, mutable=[features.FEATURES])
 
 
 def _reference_evaluation(pair: Pair, images: np.ndarray, dtype: str) -> tuple[np.ndarray, Arrays]:

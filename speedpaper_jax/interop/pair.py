@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 
 from speedpaper_jax import models
@@ -38,6 +37,11 @@ class Pair:
   reference: Any
   image_size: int
 
+  def network_in(self, dtype: Any) -> nn.Module:
+    """Our network with activations and arithmetic in `dtype`."""
+    settings = dataclasses.replace(self.network.settings, dtype=dtype)
+    return self.network.clone(settings=settings)
+
   def variables(self) -> dict[str, PyTree]:
     """The reference's weights as ours."""
     table = tensors.tensors(self.network, self.names, self.image_size)
@@ -65,7 +69,6 @@ def make_pair(
   }
   settings = LayerSettings(
     registry.find_dialect(model, names.dialect).batch_norm,
-    dtype=jnp.float64,
     operations=ops.CPU,
   )
   network = models.create(

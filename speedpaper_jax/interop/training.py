@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -50,38 +52,20 @@ def _ten_steps(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndar
 
 
 class OurTraining:
-  """The JAX side; its gradient is compiled once."""
+  """The JAX side."""
 
   def __init__(self, pair: Pair, dtype: Any) -> None:
     """Prepares training of `pair` in `dtype`, float64 under `jax.enable_x64`."""
     self._pair = pair
     self._dtype = dtype
-    settings = dataclasses.replace(pair.network.settings, dtype=dtype)
-    self._network = pair.network.clone(settings=settings)
+    self._network = pair.network_in(dtype)
     self._table = tensors.tensors(pair.network, pair.names, pair.image_size)
     self._variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), pair.variables())
-    self._gradient = jax.jit(jax.value_and_grad(self._loss, has_aux=True))
-
-  def _loss(
-    self, params: PyTree, batch_stats: PyTree, inputs: jax.Array, labels: jax.Array
-  ) -> tuple[jax.Array, Any]:
-    logits, left = self._network.apply(
-      {"params": params, "batch_stats": batch_stats},
-      inputs,
-      train=True,
-      mutable=["batch_stats", features.AUX_LOGITS],
-    )
-    heads = {"logits": logits, **left.get(features.AUX_LOGITS, {})}
-    losses = {
-      head: jnp.mean(optax.softmax_cross_entropy_with_integer_labels(values, labels))
-      for head, values in heads.items()
-    }
-    loss = losses.pop("logits") + AUX_WEIGHT * sum(losses.values())
-    return loss, (heads, left["batch_stats"])
 
   def _step(self, variables: Any, images: np.ndarray, labels: np.ndarray) -> Any:
     inputs = self._pair.normalization.apply(images, self._dtype)
-    return self._gradient(variables["params"], variables["batch_stats"], inputs, labels)
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return _loss_and_gradient(self._network, params, batch_stats, inputs, labels)
 
   def gradients(self, images: np.ndarray, labels: np.ndarray) -> Gradients:
     """Of one batch: RGB uint8 [N, H, W, 3] and labels [N]."""
@@ -121,6 +105,28 @@ class OurTraining:
     table = [tensor for tensor in self._table if tensor.ours[0] in variables]
     named = tensors.to_torch(jax.device_get(variables), table, steps=0)
     return {tensor.theirs: named[tensor.theirs] for tensor in table}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loss_and_gradient(
+  network: nn.Module, params: PyTree, batch_stats: PyTree, inputs: jax.Array, labels: jax.Array
+) -> Any:
+  def loss_of(params: PyTree) -> tuple[jax.Array, Any]:
+    logits, left = network.apply(
+      {"params": params, "batch_stats": batch_stats},
+      inputs,
+      train=True,
+      mutable=["batch_stats", features.AUX_LOGITS],
+    )
+    heads = {"logits": logits, **left.get(features.AUX_LOGITS, {})}
+    losses = {
+      head: jnp.mean(optax.softmax_cross_entropy_with_integer_labels(values, labels))
+      for head, values in heads.items()
+    }
+    loss = losses.pop("logits") + AUX_WEIGHT * sum(losses.values())
+    return loss, (heads, left["batch_stats"])
+
+  return jax.value_and_grad(loss_of, has_aux=True)(params)
 
 
 class TheirTraining:
