@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from speedpaper_jax import optim, parallel
 from speedpaper_jax.data.augment import Augmentation
-from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, EvaluationCrop
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import ops, registry
@@ -133,6 +133,8 @@ def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
 def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
   """What is cut out of each image in evaluation."""
   section = config.data
+  _check_choice("config.data.eval_resize", section.eval_resize, RESIZES)
+  _check_choice("config.data.eval_interpolation", section.eval_interpolation, INTERPOLATIONS)
   return EvaluationCrop(
     image_size=section.image_size,
     central_fraction=section.eval_central_fraction,

@@ -1,11 +1,15 @@
-"""Says what images show: `python -m speedpaper_jax.predict DIR IMAGE…`."""
+"""Says what images show: `python -m speedpaper_jax.predict DIR IMAGE…`.
+
+DIR is a training run's or one of converted weights; a directory in the place of an image stands for
+all images in and below it.
+"""
 
 import pathlib
 
 from absl import flags
 
 from speedpaper_jax import entry_point, inference_flags, output_files
-from speedpaper_jax.data.image_files import find_images
+from speedpaper_jax.data.image_files import find_images, printable
 from speedpaper_jax.errors import UserError, warn
 
 _TOP = flags.DEFINE_integer("top", 5, "Classes to name for each image.", lower_bound=1)
@@ -18,7 +22,7 @@ _BATCH_SIZE = 32
 
 
 def main(argv: list[str]) -> None:
-  """Prints the most probable classes of each image; a directory stands for the images below it."""
+  """Prints the most probable classes of each image."""
   if len(argv) < 3:
     raise UserError(
       "Name a model directory and images: python -m speedpaper_jax.predict DIR IMAGE…"
@@ -45,7 +49,7 @@ def main(argv: list[str]) -> None:
       f"{rank:4}  {100 * each.probability:6.2f} %  {each.name}"
       for rank, each in enumerate(candidates, start=1)
     ]
-    print(path, *lines, sep="\n", flush=True)
+    print(printable(path), *lines, sep="\n", flush=True)
 
   if json_file:
     content = {

@@ -46,7 +46,7 @@ def predict(
   """Classifies image files, in their order.
 
   All batches have one shape, so that one program is compiled; the next is decoded while the
-  devices are at work.
+  devices are at work. Batch statistics are the running ones, whatever the run evaluates with.
 
   Args:
     model: the network.

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
 from speedpaper_jax.data import decode
+from speedpaper_jax.data.image_files import printable
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.prediction import Candidate
 
@@ -48,7 +49,8 @@ def write(path: pathlib.Path, answers: Sequence[tuple[pathlib.Path, Sequence[Can
     bars.set_xlim(0, 115)  # room for the labels
     bars.set_xticks([])
     bars.invert_yaxis()
-    bars.set_title(image.name, loc="left", fontsize="medium", parse_math=False)
+    name = printable(pathlib.Path(image.name))
+    bars.set_title(name, loc="left", fontsize="medium", parse_math=False)
     bars.spines[["top", "right", "bottom"]].set_visible(False)
   try:
     figure.savefig(path)

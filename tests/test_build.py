@@ -6,6 +6,7 @@ import pytest
 
 from speedpaper_jax import build, parallel
 from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.models import ops, registry
@@ -177,3 +178,25 @@ def test_the_augmentation_is_the_one_of_the_config(config):
     crop="area", shift=2, area_range=(0.1, 0.9), flip=True, photometric=0.5
   )
   assert build.build_augmentation(config) == Augmentation("area", 2, (0.1, 0.9), True, 0.5)
+
+
+class TestEvaluationCrop:
+  def test_it_is_the_one_of_the_config(self, config):
+    config.data.update(
+      image_size=299,
+      eval_central_fraction=0.875,
+      eval_resize="short_side",
+      eval_interpolation="bicubic",
+    )
+    expected = EvaluationCrop(299, 0.875, "short_side", "bicubic")
+    assert build.build_evaluation_crop(config) == expected
+
+  @pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [("eval_resize", "sqash", "squash"), ("eval_interpolation", "cubic", "bicubic")],
+  )
+  def test_an_unknown_choice_is_refused(self, config, field, value, nearest):
+    config.data[field] = value
+    message = rf"config\.data\.{field}='{value}' is unknown\. Did you mean '{nearest}'\?"
+    with pytest.raises(UserError, match=message):
+      build.build_evaluation_crop(config)
