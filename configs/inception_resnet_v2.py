@@ -5,7 +5,8 @@
 
 `data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100 or imagenet2012.
 
-What the paper leaves open and we chose is marked "ours".
+The recipe, of four networks, is in speedpaper_jax/experiments/rmsprop_recipe.py. What the paper
+leaves open and we chose is marked "ours".
 """
 
 import ml_collections
