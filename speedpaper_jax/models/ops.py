@@ -211,6 +211,8 @@ def _reduce_slices(
   widths[axis] = pads_of(x.shape[axis], window, strides, padding)
   x = jnp.pad(x, widths, constant_values=fill)
   size = (x.shape[axis] - window) // strides + 1
+  if size < 1:  # no window fits: an empty map, as of `lax.reduce_window`
+    return lax.slice_in_dim(x, 0, 0, axis=axis)
   result = None
   for offset in range(window):
     part = lax.slice_in_dim(x, offset, offset + (size - 1) * strides + 1, strides, axis)

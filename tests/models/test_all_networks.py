@@ -130,9 +130,11 @@ class TestOutputs:
     assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
 
   @pytest.mark.parametrize("name", [name for name in registry.MODELS if smallest(name) == 75])
-  def test_images_of_which_nothing_is_left(self, name):
+  @pytest.mark.parametrize("operations", [ops.PLAIN, ops.CPU], ids=["plain", "cpu"])
+  def test_images_of_which_nothing_is_left(self, name, operations):
+    settings = LayerSettings(operations=operations)
     with pytest.raises(UserError, match=r"The images are too small for Inception.*; take larger"):
-      trace(name, size=74)
+      trace(name, size=74, settings=settings)
 
   @EVERY_NETWORK
   def test_features_are_the_stages_in_their_order(self, name):

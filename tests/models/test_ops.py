@@ -107,6 +107,7 @@ POOLS = pytest.mark.parametrize(
     (5, 5, 5, 3, "VALID"),
     (8, 7, 3, 2, "CEIL"),
     (7, 6, 3, 2, 1),
+    (2, 5, 3, 2, "VALID"),
   ],
 )
 
