@@ -2,9 +2,11 @@
 
 import pathlib
 
+import jax
 import pytest
 from config_checks import CLASSES, check_shapes, check_values
 
+from speedpaper_jax import parallel
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
@@ -74,23 +76,37 @@ def test_shorter_runs_go_through_the_same_rates(name):
   assert fractions == pytest.approx([fractions[-1]] * len(fractions), rel=1e-5)
 
 
+@pytest.fixture
+def compiled_quickly(monkeypatch):
+  """On one device, without optimisations that take longer than they save here."""
+  mesh = jax.make_mesh(
+    (1,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
+  )
+  monkeypatch.setattr(parallel, "make_mesh", lambda: mesh)
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bn_inception"])
 def test_training(name, tmp_path):
   config = config_of(name, "digits")
   config.update_from_flattened_dict(
     {
-      "batch_size": 8,
-      "eval_batch_size": 8,
-      "data.train_split": "train[:16]",
-      "data.eval_split": "test[:8]",
+      "batch_size": 4,
+      "eval_batch_size": 4,
+      "data.train_split": "train[:8]",
+      "data.eval_split": "test[:6]",
       "duration": "2 steps",
       "log_every": "1 steps",
       "eval_every": "0 steps",
+      "checkpoint_every": "0 steps",
     }
   )
   directory = RunDirectory(tmp_path)
   summary = train.run(config, directory)
   assert summary["steps"] == 2
-  assert summary["eval"]["count"] == 8
+  assert summary["eval"]["count"] == 6
   assert [entry["step"] for entry in directory.metrics() if entry["split"] == "train"] == [1, 2]
