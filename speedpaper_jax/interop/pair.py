@@ -89,8 +89,8 @@ def state_dict_of(module: Any) -> dict[str, np.ndarray]:
 def calibrate(pair: Pair, images: np.ndarray) -> None:
   """Gives the reference weights that tell images apart, and running statistics of real images.
 
-  γ and β are perturbed, the running statistics become those of `images`, and the softmax layer's
-  bias takes away what the logits of all images have in common.
+  γ and β are perturbed, the running statistics become those of `images`, and the softmax layer is
+  changed so that the logits have mean 0 and standard deviation 1 over the images.
 
   Args:
     pair: its reference is changed.
@@ -119,7 +119,10 @@ def calibrate(pair: Pair, images: np.ndarray) -> None:
       part.momentum = decay
     module.eval()
     last = module.get_submodule(pair.names.layers["logits"])
-    last.bias.sub_(module(inputs).mean(0))
+    logits = module(inputs)
+    scale = 1 / logits.std(0, correction=0).mean()
+    last.weight.mul_(scale)
+    last.bias.sub_(logits.mean(0)).mul_(scale)
 
 
 def _is_batch_norm(module: Any) -> bool:
