@@ -4,15 +4,12 @@
 """
 
 import argparse
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl.flags import argparse_flags
-
-from speedpaper_jax import entry_point
+from speedpaper_jax import entry_point, output_files
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ _BATCHES = 4
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse_flags.ArgumentParser(
+  parser = argparse.ArgumentParser(
     prog="python -m speedpaper_jax.compare",
     description="Compares a network with another package's, on the same weights and images. "
     "The exit status is 1 where a difference exceeds its limit.",
@@ -87,15 +84,18 @@ def main(options: argparse.Namespace) -> None:
     raise UserError("Name a network and a package with --model and --reference, or --all.")
   else:
     pairs = [(options.model, implementation(options.model, options.reference))]
+  for path in (options.json, options.out if options.all else None):
+    if path is not None:
+      output_files.check(path)
   results = []
   for model, names in pairs:
     rows = _compare(options, model, names)
     print(_table(model, names, options, rows), flush=True)
     results.append(_as_json(model, names, options, rows))
   if options.json is not None:
-    _write(options.json, json.dumps(results if options.all else results[0], indent=2) + "\n")
+    output_files.write_json(options.json, results if options.all else results[0])
   if options.all:
-    _write(options.out, parity_page.page(results))
+    output_files.write(options.out, parity_page.page(results))
   if not all(result["passed"] for result in results):
     sys.exit(1)
 
@@ -166,14 +166,6 @@ def _as_json(
     "passed": all(row.passed for row in rows),
     "rows": [dataclasses.asdict(row) for row in rows],
   }
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-  except OSError as error:
-    raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-from absl.flags import argparse_flags
-
 from speedpaper_jax import entry_point
 from speedpaper_jax.errors import UserError
 
@@ -18,7 +16,7 @@ _BACKGROUND = 1001  # ImageNet's classes with a background class first, as Tenso
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse_flags.ArgumentParser(
+  parser = argparse.ArgumentParser(
     prog="python -m speedpaper_jax.convert",
     description="Converts weights between PyTorch's files and model directories.",
   )

@@ -23,8 +23,15 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   """
   logging.set_verbosity(logging.ERROR)  # Orbax tells of each of its steps otherwise
   signal.signal(signal.SIGINT, _leave_at_once)
+
+  def parse_arguments(argv: list[str]) -> Any:
+    options = parse(argv)
+    if not flags.FLAGS.is_parsed():  # absl asks for it, of a command that has argparse's flags too
+      flags.FLAGS(argv[:1])
+    return options
+
   try:
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=parse_arguments)
   except UserError as error:
     _leave(1, f"error: {error}")
   except Interrupted as interrupted:

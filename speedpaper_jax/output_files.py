@@ -24,7 +24,16 @@ def write_json(path: pathlib.Path, content: Any) -> None:
   Raises:
     UserError: it cannot be written.
   """
+  write(path, json.dumps(content, indent=2) + "\n")
+
+
+def write(path: pathlib.Path, text: str) -> None:
+  """Writes a text file.
+
+  Raises:
+    UserError: it cannot be written.
+  """
   try:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(text)
   except OSError as error:
     raise UserError(f"{path} cannot be written: {error.strerror}.") from error

@@ -161,9 +161,7 @@ class TestMistakes:
       run_evaluate(trained[0], "--split=tset")
 
   def test_result_cannot_be_written(self, trained, run_evaluate, tmp_path):
-    with pytest.raises(
-      UserError, match="cannot be written: there is no directory"
-    ):
+    with pytest.raises(UserError, match="cannot be written: there is no directory"):
       run_evaluate(trained[0], f"--json={tmp_path}/missing/result.json")
 
   @pytest.mark.slow

@@ -203,7 +203,8 @@ def _reference_evaluation(pair: Pair, images: np.ndarray, dtype: str) -> tuple[n
       tapped.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))
   inputs = references.preprocess(pair.model, pair.names, images).to(torch_dtype)
   with torch.no_grad():
-    return module(inputs).numpy(), seen
+    logits, _ = references.split_logits(pair.names, module(inputs))
+  return logits.numpy(), seen
 
 
 def _compare_gradients(ours: Gradients, theirs: Gradients, noise: set[str]) -> list[Row]:

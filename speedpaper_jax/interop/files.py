@@ -67,7 +67,9 @@ def write(path: pathlib.Path, state_dict: StateDict) -> None:
       import_package("safetensors.numpy").save_file(state_dict, path)
     else:
       torch = import_package("torch")
-      torch.save({name: torch.from_numpy(values) for name, values in state_dict.items()}, path)
+      # Copies, since PyTorch shares no memory that may not be written.
+      copies = {name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}
+      torch.save(copies, path)
   except (OSError, RuntimeError) as error:
     raise UserError(f"{path} cannot be written: {error}") from error
 

@@ -61,7 +61,7 @@ def make_pair(
   with_aux = bool(names.aux) and image_size >= names.aux_image_size
   reference = references.build(model, names, num_classes, with_aux)
   if state_dict is not None:
-    reference.load_state_dict({name: torch.from_numpy(t) for name, t in state_dict.items()})
+    reference.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in state_dict.items()})
   available: dict[str, Any] = {
     "dropout_rate": 0.0,
     "aux_dropout_rate": 0.0,
@@ -119,7 +119,7 @@ def calibrate(pair: Pair, images: np.ndarray) -> None:
       part.momentum = decay
     module.eval()
     last = module.get_submodule(pair.names.layers["logits"])
-    logits = module(inputs)
+    logits, _ = references.split_logits(pair.names, module(inputs))
     scale = 1 / logits.std(0, correction=0).mean()
     last.weight.mul_(scale)
     last.bias.sub_(logits.mean(0)).mul_(scale)

@@ -16,13 +16,7 @@ _PRETRAINEDMODELS = {
   "inception_v4": "inceptionv4",
   "inception_resnet_v2": "inceptionresnetv2",
 }
-_INSTALL = {
-  "torch": "pip install torch==2.13.0",
-  "timm": "pip install timm==1.0.31",
-  "torchvision": "pip install torchvision==0.28.0",
-  "pretrainedmodels": "pip install --no-deps pretrainedmodels==0.7.4 munch torchvision==0.28.0",
-  "facenet_pytorch": "pip install --no-deps facenet-pytorch==2.6.0 torchvision==0.28.0",
-}
+_INSTALL = "pip install torch==2.13.0 && pip install --no-deps -r requirements-references.txt"
 
 
 def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
@@ -83,8 +77,8 @@ def preprocess(model: str, names: Names, images: np.ndarray) -> Any:
   return (pixels * scale - per_channel(mean)) / per_channel(std)
 
 
-def auxiliary_logits(names: Names, outputs: Any) -> tuple[Any, dict[str, Any]]:
-  """Splits what a module returns in training into logits and those of our auxiliary heads."""
+def split_logits(names: Names, outputs: Any) -> tuple[Any, dict[str, Any]]:
+  """Splits what a module returns into its logits and those of auxiliary heads, by our names."""
   if not isinstance(outputs, tuple):
     return outputs, {}
   logits, *others = outputs
@@ -104,9 +98,7 @@ def import_package(package: str) -> ModuleType:
       _import_torchvision()  # as all of them do
     return importlib.import_module(package)
   except (ImportError, RuntimeError) as error:
-    raise UserError(
-      f"{package} cannot be imported ({error}); the comparison needs it: {_INSTALL[package]}"
-    ) from error
+    raise UserError(f"{package} cannot be imported ({error}); install it: `{_INSTALL}`.") from error
 
 
 def _import_torchvision() -> None:

@@ -147,7 +147,7 @@ class TheirTraining:
     module.zero_grad()
     inputs = references.preprocess(self._pair.model, self._pair.names, images)
     outputs = module(inputs.to(self._dtype))
-    logits, aux = references.auxiliary_logits(self._pair.names, outputs)
+    logits, aux = references.split_logits(self._pair.names, outputs)
     targets = torch.from_numpy(labels.astype(np.int64))
     loss = torch.nn.functional.cross_entropy(logits, targets)
     for head in aux.values():

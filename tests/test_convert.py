@@ -1,0 +1,215 @@
+"""`python -m speedpaper_jax.convert`: PyTorch's files to model directories and back."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from speedpaper_jax import convert, model_directory, parallel, predict
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.interop import conversion, files, references, tensors
+from speedpaper_jax.interop.names import implementation
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def settings_of_jax_as_they_are(monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+def run(*arguments):
+  convert.main(convert.parse(["convert", *map(str, arguments)]))
+
+
+def to_jax(weights, out, *arguments):
+  run(f"--weights={weights}", f"--out={out}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def state_dict():
+  """BN-Inception's as pretrainedmodels has it, for ten classes, after seven steps."""
+  names = implementation("bn_inception", "pretrainedmodels")
+  network = conversion.create_network("bn_inception", names, 10, has_aux=False)
+  table = tensors.tensors(network, names, names.image_size)
+  rng = np.random.default_rng(0)
+  state_dict = {
+    tensor.theirs: rng.uniform(0.1, 1, tensor.their_shape).astype("float32") for tensor in table
+  }
+  return state_dict | {name: np.asarray(7) for name in tensors.counters(table)}
+
+
+@pytest.fixture(scope="module")
+def weights(state_dict, tmp_path_factory):
+  path = tmp_path_factory.mktemp("weights") / "bn_inception.pth"
+  files.write(path, state_dict)
+  return path
+
+
+@pytest.fixture(scope="module")
+def converted(weights, tmp_path_factory):
+  out = tmp_path_factory.mktemp("converted") / "model"
+  to_jax(weights, out, "--model=bn_inception")
+  return out
+
+
+class TestToJax:
+  def test_the_directory_tells_what_the_network_expects(self, converted, weights):
+    description = json.loads((converted / "model.json").read_text())
+    assert (description["name"], description["dialect"]) == ("bn_inception", "pretrainedmodels")
+    assert description["num_classes"] == 10
+    assert description["preprocessing"] == {
+      "image_size": 224,
+      "central_fraction": 0.875,
+      "resize": "short_side",
+      "interpolation": "bilinear",
+      "channels": "BGR",
+      "mean": [104.0, 117.0, 128.0],
+      "std": [1.0, 1.0, 1.0],
+    }
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert description["source"] == f"bn_inception.pth in PyTorch, SHA-256 {sha256}"
+
+  def test_it_loads(self, converted, state_dict):
+    loaded = model_directory.load(converted, parallel.make_mesh())
+    assert loaded.step == 7
+    assert loaded.network.settings.batch_norm.epsilon == 1e-5
+    np.testing.assert_array_equal(
+      loaded.variables["params"]["logits"]["kernel"], state_dict["last_linear.weight"].T
+    )
+
+  def test_the_input_can_be_another(self, weights, tmp_path, capsys):
+    normalization = ["--channels=RGB", "--mean", "127.5", "127.5", "127.5", "--std", "1", "2", "3"]
+    to_jax(weights, tmp_path / "out", "--model=bn_inception", *normalization)
+    preprocessing = json.loads((tmp_path / "out" / "model.json").read_text())["preprocessing"]
+    assert (preprocessing["channels"], preprocessing["std"]) == ("RGB", [1.0, 2.0, 3.0])
+    assert "input: RGB, mean [127.5, 127.5, 127.5], std [1.0, 2.0, 3.0]" in capsys.readouterr().out
+
+  def test_classes_have_the_names_that_are_given(self, weights, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"flower {i}\n" for i in range(10)))
+    to_jax(weights, tmp_path / "out", "--model=bn_inception", f"--class_names={names}")
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["class_names"][9] == "flower 9"
+
+
+class TestToTorch:
+  @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+  def test_every_tensor_comes_back_bit_for_bit(self, ending, converted, state_dict, tmp_path):
+    if ending == ".safetensors":
+      pytest.importorskip("safetensors")
+    path = tmp_path / f"again{ending}"
+    run("--to=torch", f"--weights={converted}", f"--out={path}")
+    again = files.read(path)
+    assert again.keys() == state_dict.keys()
+    for name, values in state_dict.items():
+      assert again[name].tobytes() == values.tobytes(), name
+      assert (again[name].dtype, again[name].shape) == (values.dtype, values.shape), name
+
+  def test_a_package_that_has_not_this_network(self, converted, tmp_path):
+    with pytest.raises(UserError, match=r"Valid for --source: 'pretrainedmodels'\."):
+      run("--to=torch", f"--weights={converted}", f"--out={tmp_path}/x.pth", "--source=timm")
+
+
+class TestMistakes:
+  def refusal(self, *arguments):
+    with pytest.raises(UserError) as refusal:
+      to_jax(*arguments)
+    return str(refusal.value)
+
+  def test_no_model(self, weights, tmp_path):
+    assert "Name the network" in self.refusal(weights, tmp_path / "out")
+
+  def test_an_unknown_model(self, weights, tmp_path):
+    message = self.refusal(weights, tmp_path / "out", "--model=inception_v5")
+    assert "There is no model 'inception_v5'. Did you mean 'inception_v" in message
+
+  def test_another_network(self, weights, tmp_path):
+    message = self.refusal(weights, tmp_path / "out", "--model=inception_v4")
+    assert f"{weights} lacks the tensor 'features.0." in message
+    assert not (tmp_path / "out").exists()
+
+  def test_a_place_that_holds_a_run(self, weights, converted):
+    message = self.refusal(weights, converted, "--model=bn_inception")
+    assert message == f"'{converted}' holds a run already; name another directory."
+
+  @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+      (["--channels=RBG"], "'RBG' is no order of channels"),
+      (["--std", "1", "0", "1"], "give three numbers above 0"),
+      (["--num_classes=7"], "has 10 classes, not 7; leave --num_classes out"),
+      (["--class_names=/nowhere"], "/nowhere cannot be read"),
+    ],
+  )
+  def test_values(self, arguments, message, weights, tmp_path):
+    assert message in self.refusal(weights, tmp_path / "out", "--model=bn_inception", *arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("model", "source"), [("bn_inception", "pretrainedmodels"), ("inception_v3", "timm")]
+)
+def test_predictions_are_the_packages_own(model, source, tmp_path):
+  """From the file on, each through its own reading, cropping and normalization of a photograph."""
+  import matplotlib.cbook
+  from PIL import Image
+
+  from speedpaper_jax.interop import images
+  from speedpaper_jax.interop.pair import calibrate, make_pair
+
+  torch = references.import_package("torch")
+  names = implementation(model, source)
+  try:
+    pair = make_pair(model, names, 10, names.image_size)
+  except UserError as error:
+    pytest.skip(str(error))
+  calibrate(pair, images.of_photograph(4, names.image_size))
+  module = pair.reference.float()
+  with torch.no_grad():
+    module.get_submodule(names.layers["logits"]).weight.mul_(3)  # surer of its classes
+  files.write(tmp_path / "weights.pth", {k: v.numpy() for k, v in module.state_dict().items()})
+  to_jax(
+    tmp_path / "weights.pth", tmp_path / "model", f"--model={model}", f"--dialect={names.dialect}"
+  )
+
+  photograph = tmp_path / "photograph.jpg"
+  path = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+  with Image.open(path) as whole:
+    whole.crop((50, 20, 390, 331)).save(photograph)
+  ours = predictions(tmp_path / "model", photograph, tmp_path / "out.json")
+  transform = own_transform(model, source)
+  with torch.no_grad():
+    logits = module(transform(Image.open(photograph).convert("RGB"))[None])
+  theirs = torch.softmax(logits, -1)[0].numpy()
+  assert theirs.max() > 0.2
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def predictions(directory, photograph, out):
+  """Probabilities of all classes, in their order."""
+  from absl.testing import flagsaver
+
+  from speedpaper_jax import entry_point
+
+  with flagsaver.flagsaver():
+    arguments = ["predict", str(directory), str(photograph), f"--json={out}", "--top=10"]
+    predict.main(entry_point.parse_flags(arguments))
+  (candidates,) = json.loads(out.read_text()).values()
+  by_class = {each["class"]: each["probability"] for each in candidates}
+  return [by_class[label] for label in range(len(by_class))]
+
+
+def own_transform(model, source):
+  """What the package turns a PIL image into its network's input with."""
+  if source == "timm":
+    data = references.import_package("timm.data")
+    config = references.import_package("timm").models.get_pretrained_cfg(model)
+    return data.create_transform(**data.resolve_data_config(config.to_dict()))
+  import types
+
+  package = references.import_package("pretrainedmodels")
+  file = references.import_package("pretrainedmodels.models.bninception")
+  settings = file.pretrained_settings["bninception"]["imagenet"]
+  return package.utils.TransformImage(types.SimpleNamespace(**settings))
