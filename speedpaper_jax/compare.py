@@ -78,6 +78,8 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.interop.names import implementation, implementations
   from speedpaper_jax.models import registry
 
+  if options.all and options.weights is not None:
+    raise UserError("--weights are of one network; name it with --model and --reference.")
   if options.all:
     pairs = [(model, names) for model in registry.MODELS for names in implementations(model)]
   elif options.model is None or options.reference is None:
@@ -119,7 +121,13 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
     num_classes = len(state_dict.get(f"{names.layers['logits']}.bias", range(num_classes)))
   pair = make_pair(model, names, num_classes, image_size, state_dict)
   if state_dict is None:
-    calibrate(pair, pictures)
+    try:
+      calibrate(pair, pictures)
+    except RuntimeError as error:  # PyTorch's, of maps that do not fit
+      raise UserError(
+        f"{names.source}'s {model} cannot take images of {image_size}×{image_size} ({error}); "
+        f"leave --image_size out."
+      ) from error
   labels = np.arange(count) * 37 % num_classes
   if options.dtype == "float32":
     return comparison.compare_float32(

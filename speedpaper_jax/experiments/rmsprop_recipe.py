@@ -52,7 +52,7 @@ def rmsprop_config(model: str, data: str, paper_epochs: int) -> ml_collections.C
   config.optimizer.rmsprop_epsilon = 1.0
   if not is_imagenet:
     # With ε = 1 a step is as long as the gradient, whose norm at 75 pixels is in the thousands at
-    # first, and Inception-v4 stays at chance. With a small one its length is the rate's alone. Ours.
+    # first: Inception-v4 stayed at chance. With a small ε only the rate counts. Ours.
     config.optimizer.rmsprop_epsilon = 1e-3
     config.optimizer.learning_rate = 0.0016
   config.optimizer.l2 = 4e-5

@@ -55,30 +55,46 @@ def make_pair(
   image_size: int,
   state_dict: Mapping[str, np.ndarray] | None = None,
 ) -> Pair:
-  """Builds both networks; without `state_dict` the reference keeps its random weights."""
+  """Builds both networks.
+
+  Args:
+    model: our name.
+    names: of the other implementation.
+    num_classes: of both.
+    image_size: pixels; auxiliary heads are built where the images are large enough for theirs.
+    state_dict: weights; None for the reference's own random ones.
+
+  Raises:
+    UserError: a package is not installed, or the weights are of another network.
+  """
   torch = references.import_package("torch")
   torch.manual_seed(0)
   with_aux = bool(names.aux) and image_size >= names.aux_image_size
-  reference = references.build(model, names, num_classes, with_aux)
   if state_dict is not None:
-    reference.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in state_dict.items()})
-  available: dict[str, Any] = {
+    with_aux = with_aux and any(name.startswith(tuple(names.aux.values())) for name in state_dict)
+  reference = references.build(model, names, num_classes, with_aux).double().eval()
+  settings = LayerSettings(
+    registry.find_dialect(model, names.dialect).batch_norm, operations=ops.CPU
+  )
+  options: dict[str, Any] = {
     "dropout_rate": 0.0,
     "aux_dropout_rate": 0.0,
     "use_aux_heads": with_aux,
   }
-  settings = LayerSettings(
-    registry.find_dialect(model, names.dialect).batch_norm,
-    operations=ops.CPU,
-  )
   network = models.create(
     model,
     names.dialect,
     num_classes=num_classes,
     settings=settings,
-    **{field: value for field, value in available.items() if registry.has_field(model, field)},
+    **{field: value for field, value in options.items() if registry.has_field(model, field)},
   )
-  return Pair(model, names, network, names.normalization, reference.double().eval(), image_size)
+  if state_dict is not None:
+    table = tensors.tensors(network, names, image_size)
+    tensors.from_torch(state_dict, table, "The file of weights")  # names what does not fit
+    # Not strict, since files from before PyTorch 0.4.1 lack counters.
+    copies = {name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}
+    reference.load_state_dict(copies, strict=False)
+  return Pair(model, names, network, names.normalization, reference, image_size)
 
 
 def state_dict_of(module: Any) -> dict[str, np.ndarray]:
