@@ -1,6 +1,6 @@
 """GoogLeNet in torchvision."""
 
-from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.models.googlenet import TABLE_1
 from speedpaper_jax.normalization import DEFAULT
 
@@ -13,7 +13,7 @@ INCEPTION_MODULE = {
   "conv_5x5": "branch3.1",
   "pool_proj": "branch4.1",
 }
-MODULES = {f"inception_{row.name}": f"inception{row.name}" for row in TABLE_1}
+MODULES = {f"inception_{row.name}": (f"inception{row.name}", INCEPTION_MODULE) for row in TABLE_1}
 
 TORCHVISION = Names(
   source="torchvision",
@@ -25,11 +25,7 @@ TORCHVISION = Names(
   interpolation="bilinear",
   blocks={
     **CONVOLUTIONS,
-    **{
-      name: theirs
-      for module, their_module in MODULES.items()
-      for name, theirs in in_branches(module, their_module, INCEPTION_MODULE).items()
-    },
+    **convolutions_of(MODULES),
     "aux1/reduce": "aux1.conv",
     "aux2/reduce": "aux2.conv",
   },
@@ -40,7 +36,7 @@ TORCHVISION = Names(
     "aux2/logits": "aux2.fc2",
     "logits": "fc",
   },
-  stages={ours: Tap(theirs) for ours, theirs in {**CONVOLUTIONS, **MODULES}.items()},
+  stages=stages_of(CONVOLUTIONS, MODULES),
   aux={"aux1": "aux1.", "aux2": "aux2."},
 )
 IMPLEMENTATIONS = (TORCHVISION,)

@@ -1,6 +1,6 @@
 """Inception-ResNet-v1 in facenet-pytorch."""
 
-from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.normalization import Normalization
 
 CONVOLUTIONS = {
@@ -65,23 +65,13 @@ FACENET = Names(
   normalization=Normalization("RGB", (127.5, 127.5, 127.5), (128.0, 128.0, 128.0)),
   central_fraction=1.0,  # faces come cropped
   interpolation="bilinear",
-  blocks={
-    **CONVOLUTIONS,
-    **{
-      name: theirs
-      for block, (their_block, branches) in BLOCKS.items()
-      for name, theirs in in_branches(block, their_block, branches).items()
-    },
-  },
+  blocks={**CONVOLUTIONS, **convolutions_of(BLOCKS)},
   layers={
     **{f"{block}/linear": f"{theirs}.conv2d" for block, (theirs, _) in RESIDUAL_BLOCKS.items()},
     "embedding": "last_linear",
     "embedding_batch_norm": "last_bn",
     "logits": "logits",
   },
-  stages={
-    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
-    **{block: Tap(their_block) for block, (their_block, _) in BLOCKS.items()},
-  },
+  stages=stages_of(CONVOLUTIONS, BLOCKS),
 )
 IMPLEMENTATIONS = (FACENET,)

@@ -9,7 +9,7 @@ from speedpaper_jax.interop.inception_resnet_v1 import (
   REDUCTION_A,
   REDUCTION_B,
 )
-from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {
@@ -50,19 +50,9 @@ TIMM = Names(
   normalization=DEFAULT,
   central_fraction=0.8975,
   interpolation="bicubic",
-  blocks={
-    **CONVOLUTIONS,
-    **{
-      name: theirs
-      for block, (their_block, branches) in BLOCKS.items()
-      for name, theirs in in_branches(block, their_block, branches).items()
-    },
-  },
+  blocks={**CONVOLUTIONS, **convolutions_of(BLOCKS)},
   layers={**LINEAR, "logits": "classif"},
-  stages={
-    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
-    **{block: Tap(their_block) for block, (their_block, _) in BLOCKS.items()},
-  },
+  stages=stages_of(CONVOLUTIONS, BLOCKS),
 )
 PRETRAINEDMODELS = dataclasses.replace(
   TIMM,

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {
@@ -59,17 +59,17 @@ INCEPTION_7 = {
   "pool_proj": "branch_pool",
 }
 BLOCKS = {
-  "mixed_5b": INCEPTION_5,
-  "mixed_5c": INCEPTION_5,
-  "mixed_5d": INCEPTION_5,
-  "mixed_6a": REDUCTION_6A,
-  "mixed_6b": INCEPTION_6,
-  "mixed_6c": INCEPTION_6,
-  "mixed_6d": INCEPTION_6,
-  "mixed_6e": INCEPTION_6,
-  "mixed_7a": REDUCTION_7A,
-  "mixed_7b": INCEPTION_7,
-  "mixed_7c": INCEPTION_7,
+  "mixed_5b": ("Mixed_5b", INCEPTION_5),
+  "mixed_5c": ("Mixed_5c", INCEPTION_5),
+  "mixed_5d": ("Mixed_5d", INCEPTION_5),
+  "mixed_6a": ("Mixed_6a", REDUCTION_6A),
+  "mixed_6b": ("Mixed_6b", INCEPTION_6),
+  "mixed_6c": ("Mixed_6c", INCEPTION_6),
+  "mixed_6d": ("Mixed_6d", INCEPTION_6),
+  "mixed_6e": ("Mixed_6e", INCEPTION_6),
+  "mixed_7a": ("Mixed_7a", REDUCTION_7A),
+  "mixed_7b": ("Mixed_7b", INCEPTION_7),
+  "mixed_7c": ("Mixed_7c", INCEPTION_7),
 }
 
 TIMM = Names(
@@ -81,19 +81,12 @@ TIMM = Names(
   interpolation="bicubic",
   blocks={
     **CONVOLUTIONS,
-    **{
-      name: theirs
-      for block, branches in BLOCKS.items()
-      for name, theirs in in_branches(block, block.capitalize(), branches).items()
-    },
+    **convolutions_of(BLOCKS),
     "aux/reduce": "AuxLogits.conv0",
     "aux/fully_connected": "AuxLogits.conv1",
   },
   layers={"logits": "fc", "aux/logits": "AuxLogits.fc"},
-  stages={
-    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
-    **{block: Tap(block.capitalize()) for block in BLOCKS},
-  },
+  stages=stages_of(CONVOLUTIONS, BLOCKS),
   aux={"aux": "AuxLogits."},
   aux_image_size=299,
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from speedpaper_jax.interop.names import Names, Tap, in_branches
+from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {
@@ -85,19 +85,9 @@ TIMM = Names(
   normalization=DEFAULT,
   central_fraction=0.875,
   interpolation="bicubic",
-  blocks={
-    **CONVOLUTIONS,
-    **{
-      name: theirs
-      for block, (their_block, branches) in BLOCKS.items()
-      for name, theirs in in_branches(block, their_block, branches).items()
-    },
-  },
+  blocks={**CONVOLUTIONS, **convolutions_of(BLOCKS)},
   layers={"logits": "last_linear"},
-  stages={
-    **{ours: Tap(theirs) for ours, theirs in CONVOLUTIONS.items()},
-    **{block: Tap(their_block) for block, (their_block, _) in BLOCKS.items()},
-  },
+  stages=stages_of(CONVOLUTIONS, BLOCKS),
 )
 PRETRAINEDMODELS = dataclasses.replace(TIMM, source="pretrainedmodels", interpolation="bilinear")
 IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS)

@@ -96,6 +96,22 @@ def implementation(model: str, source: str) -> Names:
   return available[source]
 
 
-def in_branches(block: str, their_block: str, branches: Mapping[str, str]) -> dict[str, str]:
-  """Names of the convolutions of one block, from their names within it."""
-  return {f"{block}/{ours}": f"{their_block}.{theirs}" for ours, theirs in branches.items()}
+def convolutions_of(blocks: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+  """Names of the convolutions of blocks.
+
+  Args:
+    blocks: our block → theirs, and our names of the convolutions within it → theirs.
+  """
+  return {
+    f"{block}/{ours}": f"{their_block}.{theirs}"
+    for block, (their_block, convolutions) in blocks.items()
+    for ours, theirs in convolutions.items()
+  }
+
+
+def stages_of(
+  convolutions: Mapping[str, str], blocks: Mapping[str, tuple[str, Mapping[str, str]]]
+) -> dict[str, Tap]:
+  """Stages that are modules in PyTorch too: convolutions outside of blocks, and blocks."""
+  theirs = {**convolutions, **{block: their_block for block, (their_block, _) in blocks.items()}}
+  return {stage: Tap(module) for stage, module in theirs.items()}
