@@ -59,11 +59,11 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   model = build.build_model(config, train_split.num_classes, mesh)
   optimizer = build.build_optimizer(config, durations)
   augmentation = build.build_augmentation(config)
+  # Images or weights that do not fit the network are refused before anything is written.
+  template = build.state_template(config, model, optimizer, mesh)
   source = None
   if config.init_from and not directory.has_checkpoint():
     source = model_directory.load(pathlib.Path(config.init_from), mesh)
-    template = build.state_template(config, model, optimizer, mesh)
-    # What does not fit is refused before anything is written.
     fine_tuning.transfer(config, source, template, train_split.num_classes)
   normalization = _normalization(config, directory, source)
   description = describe_model(config, train_split, normalization)

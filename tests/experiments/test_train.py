@@ -245,6 +245,16 @@ def test_nothing_is_left_of_a_start_that_is_refused(config, directory):
   assert not directory.path.exists()
 
 
+def test_images_that_are_too_small_are_refused_before_anything_is_written(
+  config, directory, monkeypatch
+):
+  monkeypatch.undo()  # the tiny network takes any
+  config.model.update(name="inception_v4", dialect="paper")
+  with pytest.raises(UserError, match="too small for InceptionV4"):
+    train.run(config, directory)
+  assert not directory.path.exists()
+
+
 # Orbax leaves a coroutine behind that was never awaited when a file cannot be read.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_resumes_from_the_checkpoint_before_a_damaged_one(config, directory, capsys):
