@@ -17,6 +17,9 @@ if TYPE_CHECKING:
   from speedpaper_jax.interop.names import Names
 
 _BATCHES = 4
+_BATCH_SIZE = 2
+# The last map of an auxiliary head has one position: batch normalization of two values is ±1.
+_BATCH_SIZE_WITH_AUX_HEADS = 4
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -57,9 +60,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--batch_size",
     type=int,
-    default=2,
     metavar="N",
-    help=f"images of each of the {_BATCHES} batches of training (default: 2)",
+    help=f"images of each of the {_BATCHES} batches of training (default: {_BATCH_SIZE}, with "
+    f"auxiliary heads {_BATCH_SIZE_WITH_AUX_HEADS})",
   )
   parser.add_argument(
     "--out",
@@ -110,7 +113,8 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
   from speedpaper_jax.interop.pair import calibrate, make_pair
 
   image_size = options.image_size or names.image_size
-  count = _BATCHES * options.batch_size
+  batch_size = options.batch_size or (_BATCH_SIZE_WITH_AUX_HEADS if names.aux else _BATCH_SIZE)
+  count = _BATCHES * batch_size
   if options.images is None:
     pictures = images.of_photograph(count, image_size)
   else:
@@ -130,11 +134,9 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
       ) from error
   labels = np.arange(count) * 37 % num_classes
   if options.dtype == "float32":
-    return comparison.compare_float32(
-      pair, pictures[: options.batch_size], labels[: options.batch_size]
-    )
-  batches = pictures.reshape(_BATCHES, options.batch_size, *pictures.shape[1:])
-  batch_labels = labels.reshape(_BATCHES, options.batch_size)
+    return comparison.compare_float32(pair, pictures[:batch_size], labels[:batch_size])
+  batches = pictures.reshape(_BATCHES, batch_size, *pictures.shape[1:])
+  batch_labels = labels.reshape(_BATCHES, batch_size)
   training = comparison.TrainingComparison(pair)
   rows = [
     *comparison.compare_evaluation(pair, pictures),

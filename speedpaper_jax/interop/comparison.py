@@ -24,6 +24,7 @@ from speedpaper_jax.interop.training import (
   Gradients,
   OurTraining,
   TheirTraining,
+  learning_rate,
 )
 from speedpaper_jax.models import features
 
@@ -111,22 +112,28 @@ class TrainingComparison:
   def optimizers(self, images: np.ndarray, labels: np.ndarray) -> list[Row]:
     """Compares the parameters after one and after ten steps of each optimiser.
 
+    Differences are in units of what training has changed.
+
     Args:
       images: RGB, uint8 [batches, N, H, W, 3].
       labels: [batches, N].
     """
+    before = self._theirs.parameters()
+    rate = learning_rate(before, self._theirs.gradients(images[0], labels[0]).grads)
     rows = []
     with jax.enable_x64(True):
       for name in OPTIMIZERS:
         both = zip(
-          self._ours.train(name, images, labels),
-          self._theirs.train(name, images, labels),
+          self._ours.train(name, rate, images, labels),
+          self._theirs.train(name, rate, images, labels),
           strict=True,
         )
         for step, (ours, theirs) in enumerate(both, start=1):
           if step in (1, STEPS):
             quantity = f"parameters, {step} step{'s' * (step > 1)} of {name}"
-            errors = _relative_errors(ours, theirs, self._noise)
+            our_changes = {key: ours[key] - values for key, values in before.items()}
+            their_changes = {key: theirs[key] - values for key, values in before.items()}
+            errors = _relative_errors(our_changes, their_changes, self._noise)
             rows.append(_worst(quantity, errors, TOLERANCE))
     return rows
 

@@ -24,9 +24,9 @@ Arrays = dict[str, np.ndarray]
 AUX_WEIGHT = 0.4
 STEPS = 10
 OPTIMIZERS = ("sgd", "rmsprop")
-# The BN paper's for BN-x5, 0.0075 at a batch of 32, in proportion to the batch. With ten times as
-# much, ten steps of two images each amplify a rounding error of 1e-16 to 1e-3, in any program.
-LEARNING_RATE_PER_IMAGE = 0.0075 / 32
+# Length of the first step of SGD, by that of all parameters. Where batches are small, ten steps ten
+# times as long amplify a rounding error of 1e-16 beyond any limit, in any program.
+FIRST_STEP = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,15 @@ def _ten_steps(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndar
   for step in range(STEPS):
     batch = step % len(images)
     yield images[batch], labels[batch]
+
+
+def learning_rate(parameters: Arrays, grads: Arrays) -> float:
+  """The rate with which the first step of SGD is `FIRST_STEP` long."""
+
+  def norm(tensors: Arrays) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(values)) for values in tensors.values())))
+
+  return FIRST_STEP * norm(parameters) / norm(grads)
 
 
 class OurTraining:
@@ -79,7 +88,9 @@ class OurTraining:
       self._named({"batch_stats": batch_stats}),
     )
 
-  def train(self, optimizer: str, images: np.ndarray, labels: np.ndarray) -> Iterator[Arrays]:
+  def train(
+    self, optimizer: str, rate: float, images: np.ndarray, labels: np.ndarray
+  ) -> Iterator[Arrays]:
     """Parameters after each step on RGB uint8 [batches, N, H, W, 3], labels [batches, N]."""
     config = ml_collections.ConfigDict(
       {
@@ -91,7 +102,6 @@ class OurTraining:
         "clip_norm": 0.0,
       }
     )
-    rate = LEARNING_RATE_PER_IMAGE * images.shape[1]
     transformation = optim.make_optimizer(config, lambda _: rate)
     update = jax.jit(transformation.update)
     variables = self._variables
@@ -155,6 +165,11 @@ class TheirTraining:
     loss.backward()
     return loss, {"logits": logits, **aux}
 
+  def parameters(self) -> Arrays:
+    """A copy of the parameters before training."""
+    named = self._pair.reference.named_parameters()
+    return {name: values.detach().numpy().copy() for name, values in named}
+
   def gradients(self, images: np.ndarray, labels: np.ndarray) -> Gradients:
     """Of one batch: RGB uint8 [N, H, W, 3] and labels [N]."""
     module = copy.deepcopy(self._pair.reference).to(self._dtype)
@@ -170,10 +185,11 @@ class TheirTraining:
       },
     )
 
-  def train(self, optimizer: str, images: np.ndarray, labels: np.ndarray) -> Iterator[Arrays]:
+  def train(
+    self, optimizer: str, rate: float, images: np.ndarray, labels: np.ndarray
+  ) -> Iterator[Arrays]:
     """Parameters after each step."""
     module = copy.deepcopy(self._pair.reference).to(self._dtype)
-    rate = LEARNING_RATE_PER_IMAGE * images.shape[1]
     torch_optimizer = self._optimizer(optimizer, module.parameters(), rate)
     for batch, batch_labels in _ten_steps(images, labels):
       self._backward(module, batch, batch_labels)
