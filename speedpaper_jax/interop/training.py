@@ -26,7 +26,7 @@ STEPS = 10
 OPTIMIZERS = ("sgd", "rmsprop")
 # Length of the first step of SGD, by that of all parameters. Where batches are small, ten steps ten
 # times as long amplify a rounding error of 1e-16 beyond any limit, in any program.
-FIRST_STEP = 1e-5
+FIRST_STEP = 2e-6
 
 
 @dataclasses.dataclass(frozen=True)
