@@ -35,6 +35,9 @@ _LEAST_SPREAD = 0.5
 # A gradient that is identically zero but for rounding, by the norm of the largest gradient.
 _NOISE = 1e-10
 
+# Of a shorter move float64, which rounds a parameter to 1e-16, does not keep eight digits.
+_LEAST_MOVE = 1e-7
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -112,7 +115,7 @@ class TrainingComparison:
   def optimizers(self, images: np.ndarray, labels: np.ndarray) -> list[Row]:
     """Compares the parameters after one and after ten steps of each optimiser.
 
-    Differences are in units of what training has changed.
+    Differences are in units of how far a tensor has moved, or of `_LEAST_MOVE` of its norm.
 
     Args:
       images: RGB, uint8 [batches, N, H, W, 3].
@@ -131,9 +134,11 @@ class TrainingComparison:
         for step, (ours, theirs) in enumerate(both, start=1):
           if step in (1, STEPS):
             quantity = f"parameters, {step} step{'s' * (step > 1)} of {name}"
-            our_changes = {key: ours[key] - values for key, values in before.items()}
-            their_changes = {key: theirs[key] - values for key, values in before.items()}
-            errors = _relative_errors(our_changes, their_changes, self._noise)
+            errors = {
+              key: _error_by_move(ours[key], theirs[key], values)
+              for key, values in before.items()
+              if key not in self._noise
+            }
             rows.append(_worst(quantity, errors, TOLERANCE))
     return rows
 
@@ -264,6 +269,11 @@ def _relative_errors(ours: Arrays, theirs: Arrays, left_out: set[str]) -> dict[s
     for name, values in theirs.items()
     if name not in left_out
   }
+
+
+def _error_by_move(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray) -> float:
+  move = max(np.linalg.norm(theirs - before), _LEAST_MOVE * np.linalg.norm(before))
+  return float(np.linalg.norm(ours - theirs) / move)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -34,8 +34,9 @@ images, so that the logits tell images apart: their standard deviation over imag
 of that over images and classes. Dropout is off; auxiliary heads count 0.4 in the loss. Numbers are
 the largest differences: of logits in units of their standard deviation over images, of stages in
 units of theirs, of gradients and running statistics relative to each tensor's norm, and of
-parameters after training relative to how far each tensor has moved. The first step of SGD is 2e-6
-as long as all parameters together, since ten longer ones amplify rounding errors beyond measure.
+parameters after training relative to how far each tensor has moved, or to 1e-7 of its norm where
+that is more. The first step of SGD is 2e-7 as long as all parameters together, since ten longer
+ones amplify rounding errors beyond measure.
 The limit is 1e-8 everywhere, and top-1 agrees on all images.
 
 """

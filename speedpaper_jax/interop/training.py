@@ -24,9 +24,9 @@ Arrays = dict[str, np.ndarray]
 AUX_WEIGHT = 0.4
 STEPS = 10
 OPTIMIZERS = ("sgd", "rmsprop")
-# Length of the first step of SGD, by that of all parameters. Where batches are small, ten steps ten
-# times as long amplify a rounding error of 1e-16 beyond any limit, in any program.
-FIRST_STEP = 2e-6
+# Length of the first step of SGD, by that of all parameters. Where batches are small, ten steps of
+# ten times this length amplify rounding errors beyond any limit, in any program.
+FIRST_STEP = 2e-7
 
 
 @dataclasses.dataclass(frozen=True)
