@@ -112,6 +112,15 @@ class TestBNInception:
     assert "spread of logits" in exceeded(comparison.compare_evaluation(pair, pictures))
 
 
+def test_faces_last_bias_has_no_gradient():
+  """It adds a number to each pooled feature, which batch normalization of their sums takes away."""
+  pair, pictures = calibrated("inception_resnet_v1", "facenet", 75)
+  rows = comparison.TrainingComparison(pair).step(pictures, np.arange(BATCH) % CLASSES)
+  assert exceeded(rows) == set()
+  (zero,) = (row for row in rows if row.quantity.startswith("gradients that are zero"))
+  assert (zero.quantity, zero.where) == ("gradients that are zero (1)", "block8.conv2d.bias")
+
+
 def test_residual_scale():
   pair, pictures = calibrated("inception_resnet_v1", "facenet", 75)
   assert exceeded(comparison.compare_evaluation(pair, pictures)) == set()
