@@ -1,17 +1,13 @@
 """`python -m speedpaper_jax.compare`, and the page that `--all` writes."""
 
 import json
-import pathlib
 
 import pytest
 
 from speedpaper_jax import compare
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import comparison, parity_page, references
-from speedpaper_jax.interop.names import implementations
-from speedpaper_jax.models import registry
 
-ROOT = pathlib.Path(__file__).parent.parent
 SMALL = ("--image_size=64", "--num_classes=10", "--batch_size=4")
 
 
@@ -36,7 +32,7 @@ def installed():
 
 @pytest.mark.slow
 class TestBNInception:
-  """The one network that is trained for ten steps here; docs/pytorch_parity.md has them all."""
+  """The one network that is trained for ten steps here; `--all` trains them all."""
 
   def test_in_float64(self, installed, tmp_path, capsys):
     path = tmp_path / "table.json"
@@ -79,15 +75,6 @@ def test_a_difference_beyond_its_limit_is_shown_and_fails(monkeypatch, capsys):
     run("--model=bn_inception", "--reference=pretrainedmodels")
   lines = capsys.readouterr().out.splitlines()
   assert [line.endswith("EXCEEDED inception_5b") for line in lines] == [False, True, False]
-
-
-def test_the_page_has_every_pair_and_no_difference_beyond_its_limit():
-  page = (ROOT / "docs" / "pytorch_parity.md").read_text()
-  for model in registry.MODELS:
-    for names in implementations(model):
-      size = names.image_size
-      assert f"| {model} ({names.dialect}) | {names.source} | {size} | " in page
-  assert "**" not in page
 
 
 @pytest.mark.parametrize(
