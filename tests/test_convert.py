@@ -181,7 +181,8 @@ def test_predictions_are_the_packages_own(model, source, tmp_path):
   ours = predictions(tmp_path / "model", photograph, tmp_path / "out.json")
   transform = own_transform(model, source)
   with torch.no_grad():
-    logits = module(transform(Image.open(photograph).convert("RGB"))[None])
+    outputs = module(transform(Image.open(photograph).convert("RGB"))[None])
+  logits, _ = references.split_logits(names, outputs)
   theirs = torch.softmax(logits, -1)[0].numpy()
   assert theirs.max() > 0.2
   np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
@@ -209,7 +210,7 @@ def own_transform(model, source):
     return data.create_transform(**data.resolve_data_config(config.to_dict()))
   import types
 
-  package = references.import_package("pretrainedmodels")
+  utils = references.import_package("pretrainedmodels.utils")
   file = references.import_package("pretrainedmodels.models.bninception")
   settings = file.pretrained_settings["bninception"]["imagenet"]
-  return package.utils.TransformImage(types.SimpleNamespace(**settings))
+  return utils.TransformImage(types.SimpleNamespace(**settings))
