@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from packages import require
 
 from speedpaper_jax import compare
 from speedpaper_jax.errors import UserError
@@ -22,12 +23,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def installed():
-  pytest.importorskip("torch")
-  try:
-    references.import_package("pretrainedmodels")
-    references.import_package("timm")  # for its RMSProp
-  except UserError as error:
-    pytest.skip(str(error))
+  require("pretrainedmodels", "timm")  # timm for its RMSProp
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from packages import require
 from PIL import Image
 
 from speedpaper_jax.data.crop import WHOLE, EvaluationCrop, crop_encoded, random_box
@@ -126,10 +127,8 @@ class TestShortSide:
   def test_pixels_are_those_of_timm(
     self, height, width, image_size, central_fraction, interpolation
   ):
-    try:
-      data = references.import_package("timm").data
-    except UserError as missing:
-      pytest.skip(str(missing))
+    require("timm")
+    data = references.import_package("timm").data
     image = photograph(height, width)
     transform = data.create_transform(
       image_size, interpolation=interpolation, crop_pct=central_fraction, normalize=False

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from packages import require
 
-from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import comparison, images, references
 from speedpaper_jax.interop.names import implementation
 from speedpaper_jax.interop.pair import calibrate, make_pair
@@ -19,11 +19,8 @@ CLASSES, BATCH = 10, 8
 def calibrated(model, source, image_size):
   """A pair on real images, or a skip where its package is not installed."""
   pictures = images.of_photograph(BATCH, image_size)
-  pytest.importorskip("torch")
-  try:
-    pair = make_pair(model, implementation(model, source), CLASSES, image_size)
-  except UserError as error:
-    pytest.skip(str(error))
+  require(source)
+  pair = make_pair(model, implementation(model, source), CLASSES, image_size)
   calibrate(pair, pictures)
   return pair, pictures
 

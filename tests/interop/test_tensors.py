@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from packages import require
 
 from speedpaper_jax import models
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interop import tensors
+from speedpaper_jax.interop import references, tensors
 from speedpaper_jax.interop.conversion import create_network
 from speedpaper_jax.interop.names import implementations, own_names
 from speedpaper_jax.models import registry
@@ -41,12 +42,8 @@ def state_dict_of(table):
 @pytest.mark.parametrize(("model", "names"), PAIRS)
 def test_the_tensors_are_those_of_the_package(model, names):
   """Names, shapes and number of all of them, and the way there and back."""
-  references = pytest.importorskip("speedpaper_jax.interop.references")
-  pytest.importorskip("torch")
-  try:
-    module = references.build(model, names, 10, with_aux=True)
-  except UserError as error:
-    pytest.skip(str(error))
+  require(names.source)
+  module = references.build(model, names, 10, with_aux=True)
   state_dict = {name: values.numpy() for name, values in module.state_dict().items()}
   table = table_of(model, names)
   variables = tensors.from_torch(state_dict, table, "it")
