@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--images",
     type=pathlib.Path,
     metavar="DIR",
-    help="JPEG and PNG files (default: parts of a photograph that comes with matplotlib)",
+    help="image files (default: parts of a photograph that comes with matplotlib)",
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the table there")
   parser.add_argument(

@@ -8,16 +8,15 @@ from PIL import Image
 
 from speedpaper_jax.data import decode
 from speedpaper_jax.data.crop import EvaluationCrop, resize_box
+from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
-
-_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:
   """The middle of some images of a folder and its sub-folders, spread over their names.
 
   Args:
-    folder: with JPEG and PNG files.
+    folder: with image files.
     count: of images.
     image_size: pixels, height and width.
 
@@ -25,11 +24,13 @@ def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:
     RGB, uint8 [count, image_size, image_size, 3].
 
   Raises:
-    UserError: there are too few images, or one is damaged.
+    UserError: there is no such folder, it has too few images, or one is damaged.
   """
-  paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+  if not folder.is_dir():
+    raise UserError(f"There is no folder '{folder}'; name one with images.")
+  paths = find_images([folder])
   if len(paths) < count:
-    raise UserError(f"{folder} has {len(paths)} JPEG and PNG images; the comparison takes {count}.")
+    raise UserError(f"{folder} has {len(paths)} images; the comparison takes {count}.")
   crop = EvaluationCrop(image_size, resize="short_side")
   chosen = [paths[i * len(paths) // count] for i in range(count)]
   try:

@@ -26,8 +26,12 @@ class TestFolder:
     assert pictures[:, 0, 0, 0].tolist() == [0, 4, 8, 3, 7]
 
   def test_too_few(self, folder):
-    with pytest.raises(UserError, match="has 10 JPEG and PNG images; the comparison takes 11"):
+    with pytest.raises(UserError, match="has 10 images; the comparison takes 11"):
       images.of_folder(folder, 11, 16)
+
+  def test_no_folder(self, folder):
+    with pytest.raises(UserError, match=r"There is no folder '.*/none'; name one with images"):
+      images.of_folder(folder / "none", 1, 16)
 
   def test_a_damaged_one(self, folder):
     (folder / "class_0" / "image_0.PNG").write_bytes(b"cut off")
