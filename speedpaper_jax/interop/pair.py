@@ -106,7 +106,7 @@ def calibrate(pair: Pair, images: np.ndarray) -> None:
   """Gives the reference weights that tell images apart, and running statistics of real images.
 
   γ and β are perturbed, the running statistics become those of `images`, and the softmax layer is
-  changed so that the logits have mean 0 and standard deviation 1 over the images.
+  changed so that over the images the logits have mean 0, and standard deviation 1 on average.
 
   Args:
     pair: its reference is changed.

@@ -56,8 +56,8 @@ def _ten_steps(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndar
 def learning_rate(parameters: Arrays, grads: Arrays) -> float:
   """The rate with which the first step of SGD is `FIRST_STEP` long."""
 
-  def norm(tensors: Arrays) -> float:
-    return float(np.sqrt(sum(np.sum(np.square(values)) for values in tensors.values())))
+  def norm(arrays: Arrays) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(values)) for values in arrays.values())))
 
   return FIRST_STEP * norm(parameters) / norm(grads)
 
@@ -188,7 +188,7 @@ class TheirTraining:
   def train(
     self, optimizer: str, rate: float, images: np.ndarray, labels: np.ndarray
   ) -> Iterator[Arrays]:
-    """Parameters after each step."""
+    """Parameters after each step on RGB uint8 [batches, N, H, W, 3], labels [batches, N]."""
     module = copy.deepcopy(self._pair.reference).to(self._dtype)
     torch_optimizer = self._optimizer(optimizer, module.parameters(), rate)
     for batch, batch_labels in _ten_steps(images, labels):

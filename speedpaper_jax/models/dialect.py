@@ -15,7 +15,7 @@ TORCH_BATCH_NORM = BatchNorm(decay=0.9, epsilon=1e-3)
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-  """Whose implementation a network matches; every network's file extends it.
+  """Whose implementation a network matches; a network's file extends it where more differs.
 
   Attributes:
     batch_norm: copied before each nonlinearity; None for biases instead.

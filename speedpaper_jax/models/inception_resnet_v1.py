@@ -60,6 +60,9 @@ DIALECTS["facenet"] = dataclasses.replace(
 
 
 class InceptionResNetV1(InceptionResNet):
-  """Inception-ResNet-v1; see `InceptionResNet`. Its pooled features are [N, 1792]."""
+  """Inception-ResNet-v1; see `InceptionResNet`.
+
+  Its pooled features are [N, 1792]; in the dialect `facenet` they are embeddings [N, 512].
+  """
 
   dialect: Dialect = DIALECTS["paper"]
