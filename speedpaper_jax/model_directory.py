@@ -6,6 +6,7 @@ Evaluation, prediction and fine-tuning read any such directory, whoever trained 
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -163,10 +164,10 @@ def write(
   variables: Mapping[str, PyTree],
   step: int = 0,
 ) -> None:
-  """Writes weights that were trained elsewhere.
+  """Writes weights that were trained elsewhere, whole or not at all.
 
   Args:
-    path: of a directory that does not exist yet, or holds no run.
+    path: of a directory that does not exist yet, or is empty.
     config: `train_config()` with the sections model, batch_norm and data as they were trained;
       optimiser and averaging, of which there is nothing to keep, are set to none.
     description: the content of model.json, as `Description.to_json` gives it; more may stand there.
@@ -175,18 +176,22 @@ def write(
     step: the checkpoint's number.
 
   Raises:
-    UserError: the description is not valid, or the directory holds a run, or cannot be written.
+    UserError: the description is not valid, or there is something at the path, or it cannot be
+      written.
   """
-  directory = RunDirectory(path)
-  if (path / "config.json").exists() or directory.checkpoints.exists():
-    raise UserError(f"'{path}' holds a run already; name another directory.")
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise UserError(f"There is something at '{path}' already; name another directory.")
   Description.from_json(description)
   config = config.copy_and_resolve_references()
   config.optimizer.update(name="sgd", momentum=0.0, l2=0.0, clip_norm=0.0)
   config.average_decay = 0.0
   optimizer = optim.make_optimizer(config.optimizer, optax.constant_schedule(0.0))
   state = TrainState.create(jax.tree.map(jnp.asarray, variables), optimizer, with_average=False)
-  directory.start(config)
-  directory.write("model.json", dict(description))
-  with contextlib.closing(Checkpoints(directory.checkpoints)) as saved:
+  whole = path.resolve()
+  incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
+  shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left
+  incomplete.start(config)
+  incomplete.write("model.json", dict(description))
+  with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
     saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0})
+  incomplete.path.replace(whole)

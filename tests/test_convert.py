@@ -131,9 +131,9 @@ class TestMistakes:
     assert f"{weights} lacks the tensor 'features.0." in message
     assert not (tmp_path / "out").exists()
 
-  def test_a_place_that_holds_a_run(self, weights, converted):
+  def test_a_place_that_is_taken(self, weights, converted):
     message = self.refusal(weights, converted, "--model=bn_inception")
-    assert message == f"'{converted}' holds a run already; name another directory."
+    assert message == f"There is something at '{converted}' already; name another directory."
 
   @pytest.mark.parametrize(
     ("arguments", "message"),

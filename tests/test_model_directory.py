@@ -99,9 +99,35 @@ def test_writing_leaves_the_config_as_it_is(written, config):
 
 def test_a_directory_that_holds_a_run_is_not_written(copy, config, variables):
   before = {file: file.stat().st_mtime_ns for file in copy.rglob("*")}
-  with pytest.raises(UserError, match="copy' holds a run already; name another directory"):
+  with pytest.raises(UserError, match=r"something at '.*copy' already; name another directory"):
     model_directory.write(copy, config, DESCRIPTION.to_json(), variables)
   assert {file: file.stat().st_mtime_ns for file in copy.rglob("*")} == before
+
+
+def test_a_file_is_not_overwritten(tmp_path, config, variables):
+  (tmp_path / "notes").write_text("kept")
+  with pytest.raises(UserError, match=r"something at '.*notes' already; name another directory"):
+    model_directory.write(tmp_path / "notes", config, DESCRIPTION.to_json(), variables)
+  assert (tmp_path / "notes").read_text() == "kept"
+
+
+def test_what_is_interrupted_leaves_nothing_at_the_path(tmp_path, config, variables, monkeypatch):
+  class Killed(BaseException):
+    pass
+
+  def die(*_):
+    raise Killed
+
+  path = tmp_path / "new"
+  path.mkdir()  # an empty one may be there
+  with monkeypatch.context() as patch:
+    patch.setattr(model_directory.Checkpoints, "save", die)
+    with pytest.raises(Killed):
+      model_directory.write(path, config, DESCRIPTION.to_json(), variables)
+  assert not any(path.iterdir())
+  model_directory.write(path, config, DESCRIPTION.to_json(), variables)
+  assert load(path).step == 0
+  assert [each.name for each in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_bad_description_is_not_written(tmp_path, config, variables):
