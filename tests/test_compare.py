@@ -1,6 +1,7 @@
 """`python -m speedpaper_jax.compare`, and the page that `--all` writes."""
 
 import json
+import pathlib
 
 import pytest
 from packages import require
@@ -8,7 +9,10 @@ from packages import require
 from speedpaper_jax import compare
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import comparison, parity_page, references
+from speedpaper_jax.interop.names import implementations
+from speedpaper_jax.models import registry
 
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "pytorch_parity.md"
 SMALL = ("--image_size=64", "--num_classes=10", "--batch_size=4")
 
 
@@ -62,6 +66,25 @@ class TestBNInception:
     ours, theirs = (float(part) for part in median.split()[2:4])
     assert median.endswith("theirs")
     assert ours < 3 * theirs
+
+
+@pytest.mark.parametrize(
+  ("model", "names"),
+  [
+    pytest.param(model, names, id=f"{model}-{names.source}")
+    for model in registry.MODELS
+    for names in implementations(model)
+  ],
+)
+def test_the_page_has_every_pair_within_its_limits(model, names):
+  (row,) = (
+    line
+    for line in PAGE.read_text().splitlines()
+    if line.startswith(f"| {model} ({names.dialect}) | {names.source} | {names.image_size} | ")
+  )
+  cells = [float(cell) for cell in row.split("|")[4:-1]]
+  assert len(cells) == 9
+  assert all(cell <= comparison.TOLERANCE for cell in cells)
 
 
 def test_a_difference_beyond_its_limit_is_shown_and_fails(monkeypatch, capsys):

@@ -248,13 +248,13 @@ def _compare_gradients(ours: Gradients, theirs: Gradients, noise: set[str]) -> l
 def _zero_gradients(pair: Pair) -> set[str]:
   """Parameters whose gradient is zero: a later batch normalization takes away what they add.
 
-  They are the biases of convolutions in front of it, and the one of FaceNet's last residual block,
-  which reaches the batch normalization of the embedding through linear layers alone.
+  They are the biases of convolutions in front of it, and the one of an Inception-ResNet's last
+  residual block without activation, whose sum reaches the next one through linear layers alone.
   """
   biases = set()
   if pair.network.dialect.bias_before_batch_norm:
     biases = {f"{block}{pair.names.conv}.bias" for block in pair.names.blocks.values()}
-  if getattr(pair.network.dialect, "embedding", 0):
+  if getattr(pair.network.dialect, "has_unscaled_last_block", False):
     biases = {f"{pair.names.layer('block_c_last/linear')}.bias"}
   return biases & {name for name, _ in pair.reference.named_parameters()}
 

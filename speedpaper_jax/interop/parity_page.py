@@ -60,7 +60,8 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     + "\n".join(lines)
     + "\n\nLeft out of the gradients, because they are zero but for rounding, are biases that a "
     "later batch normalization takes away again: those of bn_inception's convolutions, and "
-    "FaceNet's `block8.conv2d.bias`, which reaches the embedding's through linear layers alone. "
+    "`block8.conv2d.bias` of the last residual block, which has no activation and whose sum "
+    "reaches the next batch normalization through linear layers alone. "
     + "; ".join(zeros)
     + f".\n\nVersions: {versions}.\n"
   )

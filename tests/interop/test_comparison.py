@@ -109,9 +109,12 @@ class TestBNInception:
     assert "spread of logits" in exceeded(comparison.compare_evaluation(pair, pictures))
 
 
-def test_faces_last_bias_has_no_gradient():
-  """It adds a number to each pooled feature, which batch normalization of their sums takes away."""
-  pair, pictures = calibrated("inception_resnet_v1", "facenet", 75)
+@pytest.mark.parametrize(
+  ("model", "source"), [("inception_resnet_v1", "facenet"), ("inception_resnet_v2", "timm")]
+)
+def test_the_last_residual_block_has_a_bias_without_gradient(model, source):
+  """It adds a number to each channel, which batch normalization of their sums takes away."""
+  pair, pictures = calibrated(model, source, 75)
   rows = comparison.TrainingComparison(pair).step(pictures, np.arange(BATCH) % CLASSES)
   assert exceeded(rows) == set()
   (zero,) = (row for row in rows if row.quantity.startswith("gradients that are zero"))
