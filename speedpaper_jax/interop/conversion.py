@@ -141,6 +141,8 @@ def state_dict_of(loaded: LoadedModel, source: str | None) -> StateDict:
     )
   names = chosen[0] if chosen else own_names(model, dialect)
   network, variables = loaded.network, jax.device_get(loaded.variables)
+  if chosen:
+    _check_layers(network, names, model)
   if not names.aux and getattr(network, "use_aux_heads", False):
     warn(f"{names.source}'s {model} has no auxiliary head; the network's is left out.")
     network = network.clone(use_aux_heads=False)
@@ -150,6 +152,27 @@ def state_dict_of(loaded: LoadedModel, source: str | None) -> StateDict:
     }
   table = tensors.tensors(network, names, loaded.config.data.image_size)
   return tensors.to_torch(variables, table, loaded.step)
+
+
+def _check_layers(network: nn.Module, names: Names, model: str) -> None:
+  """Tells of what a package's network has in its layers, and tensors do not say."""
+  trained, theirs = network.settings.batch_norm, network.dialect.batch_norm
+  if trained is None or network.settings.activation != "relu":
+    raise UserError(
+      f"{names.source}'s {model} has batch normalization and rectified linear units; this network "
+      f"was trained with others."
+    )
+  if trained.epsilon != theirs.epsilon:
+    warn(
+      f"The network was trained with ε = {trained.epsilon}, and {names.source}'s has "
+      f"{theirs.epsilon}: set eps of each of its batch normalizations."
+    )
+  scales = getattr(network, "residual_scales", None)
+  if scales is not None and scales != network.dialect.residual_scales:
+    warn(
+      f"The network was trained with the residual scales {list(scales)}, and {names.source}'s has "
+      f"{list(network.dialect.residual_scales)}: set scale of each of its residual blocks."
+    )
 
 
 def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:

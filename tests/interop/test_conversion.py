@@ -1,12 +1,21 @@
 """What a state dict is found to be."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from speedpaper_jax import models
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.interop import conversion, tensors
 from speedpaper_jax.interop.names import implementation, own_names
+from speedpaper_jax.model_directory import Description, LoadedModel
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.normalization import DEFAULT
+from speedpaper_jax.preprocessing import Preprocessing
 
 
 def state_dict_of(model, source, num_classes, has_aux=True):
@@ -109,11 +118,49 @@ def test_an_image_size_decides_the_shape_of_auxiliary_heads():
 
 
 def test_the_config_has_the_dialects_batch_normalization_and_input():
-  from speedpaper_jax.data.crop import EvaluationCrop
-
   weights = read("bn_inception", None, state_dict_of("bn_inception", "pretrainedmodels", 10))
   config = conversion.config_of("bn_inception", weights, EvaluationCrop(224, 0.875, "short_side"))
   assert (config.model.name, config.model.dialect) == ("bn_inception", "pretrainedmodels")
   assert (config.batch_norm.epsilon, config.batch_norm.decay) == (1e-5, 0.9)
   assert (config.data.image_size, config.data.eval_resize) == (224, "short_side")
   assert not config.model.aux_heads
+
+
+class TestToPyTorch:
+  """Tensors do not say what the layers between them are."""
+
+  def loaded(self, model, dialect, settings, **fields):
+    network = models.create(model, dialect, num_classes=10, settings=settings, **fields)
+    config = train_config()
+    config.data.image_size = 75
+    images = jnp.zeros((1, 75, 75, 3))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    preprocessing = Preprocessing(EvaluationCrop(75, 0.875, "short_side"), DEFAULT)
+    description = Description(model, dialect, 10, (), preprocessing, "a test")
+    return LoadedModel(3, config, description, network, variables)
+
+  def test_layers_as_the_package_has_them(self, capsys):
+    settings = LayerSettings(BatchNorm(epsilon=1e-3))
+    state_dict = conversion.state_dict_of(self.loaded("inception_v4", "timm", settings), None)
+    assert state_dict["features.0.bn.num_batches_tracked"] == 3
+    assert capsys.readouterr().err == ""
+
+  @pytest.mark.parametrize(
+    "settings", [LayerSettings(batch_norm=None), LayerSettings(activation="sigmoid")]
+  )
+  def test_layers_that_the_package_has_not(self, settings):
+    with pytest.raises(UserError, match="timm's inception_v4 has batch normalization and rectif"):
+      conversion.state_dict_of(self.loaded("inception_v4", "timm", settings), None)
+
+  def test_settings_that_must_be_set_there(self, capsys):
+    settings = LayerSettings(BatchNorm(epsilon=0.01))
+    scales = {"residual_scales": (0.1, 0.1, 0.1)}
+    loaded = self.loaded("inception_resnet_v2", "timm", settings, **scales)
+    conversion.state_dict_of(loaded, None)
+    assert capsys.readouterr().err.splitlines() == [
+      "warning: The network was trained with ε = 0.01, and timm's has 0.001: set eps of each of "
+      "its batch normalizations.",
+      "warning: The network was trained with the residual scales [0.1, 0.1, 0.1], and timm's has "
+      "[0.17, 0.1, 0.2]: set scale of each of its residual blocks.",
+    ]
