@@ -2,17 +2,24 @@
 
 import hashlib
 import json
+import pathlib
+import types
 
+import matplotlib.cbook
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from packages import require
+from PIL import Image
 
-from speedpaper_jax import convert, model_directory, parallel, predict
+from speedpaper_jax import convert, entry_point, model_directory, parallel, predict
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interop import conversion, files, references, tensors
+from speedpaper_jax.interop import conversion, files, images, references, tensors
 from speedpaper_jax.interop.names import implementation
+from speedpaper_jax.interop.pair import calibrate, make_pair
 
 pytest.importorskip("torch")
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -150,55 +157,68 @@ class TestMistakes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("model", "source"), [("bn_inception", "pretrainedmodels"), ("inception_v3", "timm")]
+  ("model", "source"),
+  [
+    ("bn_inception", "pretrainedmodels"),
+    ("inception_v3", "timm"),
+    ("inception_v3", "torchvision"),
+    ("inception_v4", "timm"),
+  ],
 )
-def test_predictions_are_the_packages_own(model, source, tmp_path):
-  """From the file on, each through its own reading, cropping and normalization of a photograph."""
-  import matplotlib.cbook
-  from PIL import Image
-
-  from speedpaper_jax.interop import images
-  from speedpaper_jax.interop.pair import calibrate, make_pair
-
-  torch = references.import_package("torch")
+def test_predictions_are_the_packages_own(model, source, photographs, tmp_path):
+  """From the file on, each through its own reading, cropping and normalization."""
   names = implementation(model, source)
   require(source)
-  pair = make_pair(model, names, 10, names.image_size)
-  calibrate(pair, images.of_photograph(4, names.image_size))
-  module = pair.reference.float()
-  with torch.no_grad():
-    module.get_submodule(names.layers["logits"]).weight.mul_(3)  # surer of its classes
-  files.write(tmp_path / "weights.pth", {k: v.numpy() for k, v in module.state_dict().items()})
-  to_jax(
-    tmp_path / "weights.pth", tmp_path / "model", f"--model={model}", f"--dialect={names.dialect}"
-  )
+  module = sure_network(model, names)
+  weights, directory = tmp_path / "weights.pth", tmp_path / "model"
+  files.write(weights, {name: values.numpy() for name, values in module.state_dict().items()})
+  to_jax(weights, directory, f"--model={model}", f"--dialect={names.dialect}")
 
-  photograph = tmp_path / "photograph.jpg"
-  path = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
-  with Image.open(path) as whole:
-    whole.crop((50, 20, 390, 331)).save(photograph)
-  ours = predictions(tmp_path / "model", photograph, tmp_path / "out.json")
+  ours = predictions(directory, photographs, tmp_path / "out.json")
+  torch = references.import_package("torch")
   transform = own_transform(model, source)
   with torch.no_grad():
-    outputs = module(transform(Image.open(photograph).convert("RGB"))[None])
-  logits, _ = references.split_logits(names, outputs)
-  theirs = torch.softmax(logits, -1)[0].numpy()
-  assert theirs.max() > 0.2
+    inputs = [transform(Image.open(path).convert("RGB")) for path in photographs]
+    logits, _ = references.split_logits(names, module(torch.stack(inputs)))
+  theirs = torch.softmax(logits, -1).numpy()
+  assert np.all(theirs.max(-1) > 0.2)
   np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
-def predictions(directory, photograph, out):
-  """Probabilities of all classes, in their order."""
-  from absl.testing import flagsaver
+@pytest.fixture
+def photographs(tmp_path):
+  """JPEG files; more of them where ../shared is."""
+  path = tmp_path / "photograph.jpg"
+  with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as whole:
+    whole.crop((50, 20, 390, 331)).save(path)
+  return [path, *sorted(SHARED.glob("flowers/*/*.jpg"))[::400]]
 
-  from speedpaper_jax import entry_point
 
+def sure_network(model, names):
+  """A package's network whose statistics are a photograph's, and which is sure of its classes."""
+  torch = references.import_package("torch")
+  pair = make_pair(model, names, 10, names.image_size)
+  with torch.no_grad():
+    for part in pair.reference.modules():
+      if isinstance(part, torch.nn.BatchNorm2d):
+        part.bias.add_(1)  # fewer units at 0, and so less amplification of rounding
+  calibrate(pair, images.of_photograph(4, names.image_size))
+  module = pair.reference.float()
+  with torch.no_grad():
+    module.get_submodule(names.layers["logits"]).weight.mul_(3)
+  return module
+
+
+def predictions(directory, photographs, out):
+  """Probabilities [photographs, classes]."""
   with flagsaver.flagsaver():
-    arguments = ["predict", str(directory), str(photograph), f"--json={out}", "--top=10"]
+    arguments = ["predict", str(directory), *map(str, photographs), f"--json={out}", "--top=10"]
     predict.main(entry_point.parse_flags(arguments))
-  (candidates,) = json.loads(out.read_text()).values()
-  by_class = {each["class"]: each["probability"] for each in candidates}
-  return [by_class[label] for label in range(len(by_class))]
+  content = json.loads(out.read_text())
+  by_class = [
+    {each["class"]: each["probability"] for each in content[str(path)]} for path in photographs
+  ]
+  return np.array([[each[label] for label in range(10)] for each in by_class])
 
 
 def own_transform(model, source):
@@ -207,8 +227,9 @@ def own_transform(model, source):
     data = references.import_package("timm.data")
     config = references.import_package("timm").models.get_pretrained_cfg(model)
     return data.create_transform(**data.resolve_data_config(config.to_dict()))
-  import types
-
+  if source == "torchvision":
+    weights = references.import_package("torchvision.models").get_model_weights(model)
+    return weights.IMAGENET1K_V1.transforms()
   utils = references.import_package("pretrainedmodels.utils")
   file = references.import_package("pretrainedmodels.models.bninception")
   settings = file.pretrained_settings["bninception"]["imagenet"]
