@@ -5,7 +5,7 @@
 
 `data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100 or imagenet2012.
 
-The first command reached 98.87 % of the held-out digits, after 10 minutes on two busy CPU cores.
+The first command reached 98.87 % of the held-out digits, after 4 minutes on two CPU cores.
 
 The recipe, of four networks, is in speedpaper_jax/experiments/rmsprop_recipe.py. What the paper
 leaves open and we chose is marked "ours".
