@@ -97,7 +97,7 @@ def main(options: argparse.Namespace) -> None:
     rows = _compare(options, model, names)
     print(_table(model, names, options, rows), flush=True)
     results.append(_as_json(model, names, options, rows))
-    if options.json is not None:  # after each pair, since all of them take half an hour
+    if options.json is not None:  # after each pair, since all of them take long
       output_files.write_json(options.json, results if options.all else results[0])
   if options.all:
     output_files.write(options.out, parity_page.page(results))

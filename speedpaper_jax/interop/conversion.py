@@ -159,8 +159,8 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
   trained, theirs = network.settings.batch_norm, network.dialect.batch_norm
   if trained is None or network.settings.activation != "relu":
     raise UserError(
-      f"{names.source}'s {model} has batch normalization and rectified linear units; this network "
-      f"was trained with others."
+      f"{names.source}'s {model} has batch normalization and rectified linear units, and this "
+      f"network was trained without; it has no place there."
     )
   if trained.epsilon != theirs.epsilon:
     warn(
