@@ -24,7 +24,7 @@ _BATCH_SIZE_WITH_AUX_HEADS = 4
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.compare",
     description="Compares a network with another package's, on the same weights and images. "
     "The exit status is 1 where a difference exceeds its limit.",
@@ -54,12 +54,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     help="float32 sets our error beside the other package's own (default: float64)",
   )
   parser.add_argument(
-    "--image_size", type=int, metavar="N", help="pixels (default: the published weights')"
+    "--image_size",
+    type=entry_point.at_least(1),
+    metavar="N",
+    help="pixels (default: the published weights')",
   )
-  parser.add_argument("--num_classes", type=int, default=1000, metavar="N", help="(default: 1000)")
+  parser.add_argument(
+    "--num_classes", type=entry_point.at_least(2), default=1000, metavar="N", help="(default: 1000)"
+  )
   parser.add_argument(
     "--batch_size",
-    type=int,
+    type=entry_point.at_least(2),
     metavar="N",
     help=f"images of each of the {_BATCHES} batches of training (default: {_BATCH_SIZE}, with "
     f"auxiliary heads {_BATCH_SIZE_WITH_AUX_HEADS})",
@@ -137,11 +142,11 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
     return comparison.compare_float32(pair, pictures[:batch_size], labels[:batch_size])
   batches = pictures.reshape(_BATCHES, batch_size, *pictures.shape[1:])
   batch_labels = labels.reshape(_BATCHES, batch_size)
-  training = comparison.TrainingComparison(pair)
+  training = comparison.TrainingComparison(pair, batches, batch_labels)
   rows = [
     *comparison.compare_evaluation(pair, pictures),
-    *training.step(batches[0], batch_labels[0]),
-    *training.optimizers(batches, batch_labels),
+    *training.step(),
+    *training.optimizers(),
   ]
   jax.clear_caches()  # programs of one network after the other would fill the memory
   return rows

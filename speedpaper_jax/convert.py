@@ -16,7 +16,7 @@ _BACKGROUND = 1001  # ImageNet's classes with a background class first, as Tenso
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.convert",
     description="Converts weights between PyTorch's files and model directories.",
   )
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--num_classes",
-    type=int,
+    type=entry_point.at_least(1),
     metavar="N",
     help="1000 drops the background class of a file of 1001 (default: the file's, but 1000 for "
     "1001)",
@@ -50,7 +50,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--class_names", type=pathlib.Path, metavar="FILE", help="one a line (default: ImageNet's)"
   )
   parser.add_argument(
-    "--image_size", type=int, metavar="N", help="pixels (default: the published weights')"
+    "--image_size",
+    type=entry_point.at_least(1),
+    metavar="N",
+    help="pixels (default: the published weights')",
   )
   parser.add_argument("--channels", metavar="RGB|BGR", help="of the input it was trained with")
   for name in ("mean", "std"):

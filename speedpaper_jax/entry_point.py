@@ -1,5 +1,6 @@
 """What all commands share: flags, errors as one sentence, JAX's settings."""
 
+import argparse
 import os
 import pathlib
 import signal
@@ -65,6 +66,25 @@ def parse_flags(argv: list[str]) -> list[str]:
     return flags.FLAGS(argv)
   except flags.Error as error:
     raise UserError(str(error)) from error
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """Argparse's, with mistakes as UserErrors."""
+
+  def error(self, message: str) -> NoReturn:
+    """Called with what is wrong."""
+    raise UserError(f"{message}; see --help.")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+  """A `type` of argparse's: whole numbers from `minimum` on."""
+
+  def number(text: str) -> int:
+    if int(text) < minimum:
+      raise argparse.ArgumentTypeError(f"{text} is below {minimum}")
+    return int(text)
+
+  return number
 
 
 def set_up_jax() -> None:

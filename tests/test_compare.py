@@ -104,6 +104,10 @@ def test_a_difference_beyond_its_limit_is_shown_and_fails(monkeypatch, capsys):
     (["--model=inception_v5", "--reference=timm"], r"There is no model 'inception_v5'\. Did you"),
     (["--model=bn_inception", "--reference=timm"], r"There is no bn_inception of 'timm'\."),
     (["--model=inception_v4", "--reference=tim"], "Did you mean 'timm'"),
+    (["--batch_size=1"], "argument --batch_size: 1 is below 2; see --help"),
+    (["--image_size=0"], "argument --image_size: 0 is below 1"),
+    (["--num_classes=many"], "argument --num_classes: invalid number value: 'many'"),
+    (["--modle=bn_inception"], "unrecognized arguments: --modle=bn_inception; see --help"),
   ],
 )
 def test_mistakes(arguments, message):

@@ -149,6 +149,7 @@ class TestMistakes:
       (["--std", "1", "0", "1"], "give three numbers above 0"),
       (["--num_classes=7"], "has 10 classes, not 7; leave --num_classes out"),
       (["--class_names=/nowhere"], "/nowhere cannot be read"),
+      (["--image_size=-1"], "argument --image_size: -1 is below 1; see --help"),
     ],
   )
   def test_values(self, arguments, message, weights, tmp_path):
@@ -198,10 +199,12 @@ def sure_network(model, names):
   """A package's network whose statistics are a photograph's, and which is sure of its classes."""
   torch = references.import_package("torch")
   pair = make_pair(model, names, 10, names.image_size)
-  with torch.no_grad():
-    for part in pair.reference.modules():
-      if isinstance(part, torch.nn.BatchNorm2d):
-        part.bias.add_(1)  # fewer units at 0, and so less amplification of rounding
+  if model == "inception_v4":
+    # With random weights timm's own float32 is 9e-4 off. Fewer units at 0 amplify rounding less.
+    with torch.no_grad():
+      for part in pair.reference.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+          part.bias.add_(1)
   calibrate(pair, images.of_photograph(4, names.image_size))
   module = pair.reference.float()
   with torch.no_grad():

@@ -25,6 +25,12 @@ def calibrated(model, source, image_size):
   return pair, pictures
 
 
+def first_step(pair, pictures):
+  """What the comparison of one training step finds."""
+  labels = np.arange(BATCH) % CLASSES
+  return comparison.TrainingComparison(pair, pictures[None], labels[None]).step()
+
+
 def exceeded(rows):
   """What the limits of the rows find wrong, without the numbers in parentheses."""
   return {row.quantity.partition(" (")[0] for row in rows if not row.passed}
@@ -115,7 +121,7 @@ class TestBNInception:
 def test_the_last_residual_block_has_a_bias_without_gradient(model, source):
   """It adds a number to each channel, which batch normalization of their sums takes away."""
   pair, pictures = calibrated(model, source, 75)
-  rows = comparison.TrainingComparison(pair).step(pictures, np.arange(BATCH) % CLASSES)
+  rows = first_step(pair, pictures)
   assert exceeded(rows) == set()
   (zero,) = (row for row in rows if row.quantity.startswith("gradients that are zero"))
   assert (zero.quantity, zero.where) == ("gradients that are zero (1)", "block8.conv2d.bias")
@@ -134,11 +140,10 @@ def test_residual_scale():
 
 def test_order_of_auxiliary_heads():
   pair, pictures = calibrated("googlenet", "torchvision", 64)
-  labels = np.arange(BATCH) % CLASSES
-  assert exceeded(comparison.TrainingComparison(pair).step(pictures, labels)) == set()
+  assert exceeded(first_step(pair, pictures)) == set()
   names = dataclasses.replace(pair.names, aux=dict(reversed(pair.names.aux.items())))
   swapped = dataclasses.replace(pair, names=names)
-  found = exceeded(comparison.TrainingComparison(swapped).step(pictures, labels))
+  found = exceeded(first_step(swapped, pictures))
   # Both weigh the same in the loss, which therefore cannot tell.
   assert found == {"aux1 in training", "aux2 in training"}
 
@@ -146,7 +151,7 @@ def test_order_of_auxiliary_heads():
 def test_timms_inception_v3_in_training():
   pair, pictures = calibrated("inception_v3", "timm", 75)
   assert exceeded(comparison.compare_evaluation(pair, pictures)) == set()
-  rows = comparison.TrainingComparison(pair).step(pictures, np.arange(BATCH) % CLASSES)
+  rows = first_step(pair, pictures)
   assert exceeded(rows) == set()
   (gradients,) = (row for row in rows if row.quantity.startswith("gradients"))
   assert gradients.quantity == "gradients (284)"
