@@ -4,18 +4,23 @@ config.json     the config, complete
 model.json      the network: name, dialect, classes, preprocessing
 metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
 summary.json    the result, written when the run has ended
+arrays.npz      numbers that are many, of experiments that have such
 checkpoints/    Orbax
 tensorboard/    the metrics again, as TensorBoard events
-plots/*.png
+plots/*.png     figures, each for a light page and, as *.dark.png, for a dark one
+report.html     all of it to read
 """
 
 import contextlib
 import datetime
 import json
 import pathlib
+import zipfile
+import zlib
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
@@ -70,6 +75,52 @@ class RunDirectory:
       temporary.replace(path)
     except OSError as error:
       raise self._cannot_be_written(error) from error
+
+  def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays.npz, whole or not at all.
+
+    Args:
+      arrays: of numbers, booleans or text, by name.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
+    path = self.path / "arrays.npz"
+    temporary = path.with_name(".arrays.npz.tmp")
+    try:
+      with temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+      temporary.replace(path)
+    except OSError as error:
+      raise self._cannot_be_written(error) from error
+
+  def read_arrays(self) -> dict[str, np.ndarray]:
+    """Reads arrays.npz.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = self.path / "arrays.npz"
+    try:
+      # np.load leaves a damaged file that it opened itself open.
+      with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+    except FileNotFoundError:
+      raise UserError(
+        f"'{self.path}' has no arrays.npz; run its experiment again, in another --workdir."
+      ) from None
+    except (
+      EOFError,
+      NotImplementedError,  # of a compression that the file never had
+      OSError,
+      ValueError,
+      zipfile.BadZipFile,
+      zlib.error,
+    ) as error:
+      raise UserError(
+        f"{path} cannot be read ({error}); put a copy of it back, or run its experiment again, in "
+        f"another --workdir."
+      ) from error
 
   def start(self, config: ml_collections.ConfigDict) -> list[str]:
     """Makes the directory and saves the config, or checks it against the one that is there.

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from speedpaper_jax.errors import UserError
@@ -91,6 +92,51 @@ class TestFiles:
   def test_missing_file(self, directory):
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no summary.json"):
       directory.read("summary.json")
+
+
+class TestArrays:
+  @pytest.fixture(autouse=True)
+  def written(self, directory, config):
+    directory.start(config)
+    arrays = {"steps": np.arange(3), "loss": np.float32([0.5, np.nan]), "names": np.array(["a"])}
+    directory.write_arrays(arrays)
+    return arrays
+
+  def test_come_back(self, directory, written):
+    arrays = directory.read_arrays()
+    assert arrays.keys() == written.keys()
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(array, written[name], strict=True)
+    assert {path.name for path in directory.path.iterdir()} == {"arrays.npz", "config.json"}
+
+  def test_a_failed_write_leaves_the_old_content(self, directory):
+    with pytest.raises(ValueError, match="allow_pickle"):
+      directory.write_arrays({"steps": np.array([object()])})
+    assert directory.read_arrays()["steps"].size == 3
+
+  def test_missing(self, tmp_path):
+    with pytest.raises(UserError, match=r"has no arrays\.npz; run its experiment again"):
+      RunDirectory(tmp_path).read_arrays()
+
+  @pytest.mark.parametrize("kept", [0, 0.02, 0.5, 0.95])
+  def test_cut_off(self, directory, kept):
+    path = directory.path / "arrays.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=r"arrays\.npz cannot be read"):
+      directory.read_arrays()
+
+  def test_bits_flipped(self, directory):
+    path = directory.path / "arrays.npz"
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 7):
+      path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+      try:
+        directory.read_arrays()
+      except UserError:
+        refused += 1
+    assert refused > 50
 
 
 class TestMetrics:
