@@ -1,1 +1,3 @@
 """Batch Normalization and the Inception networks in JAX and Flax."""
+
+__version__ = "0.1.0"

@@ -6,6 +6,7 @@ continues an interrupted run.
 """
 
 import pathlib
+import sys
 
 from absl import flags
 from ml_collections import config_flags
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> None:
 
   entry_point.set_up_jax()
   # Imported once the flags are known to be good, so that mistakes are told without delay.
-  from speedpaper_jax import experiments, plots, run_directory
+  from speedpaper_jax import experiments, provenance, report, run_directory
 
   run = experiments.get(_CONFIG.value.experiment)
   if _WORKDIR.value:
@@ -44,9 +45,14 @@ def main(argv: list[str]) -> None:
   directory = run_directory.RunDirectory(path)
   print(f"workdir {directory.path}", flush=True)
   summary = {"experiment": _CONFIG.value.experiment, **run(_CONFIG.value, directory)}
-  plots.write(directory)
+  summary["command"] = provenance.command(sys.argv)
+  summary["finished"] = provenance.now()
+  summary["machine"] = provenance.machine()
+  summary["versions"] = provenance.versions()
   directory.write("summary.json", summary)
-  print(f"{plots.describe(summary)}\nworkdir {directory.path}", flush=True)
+  page = report.write(directory)
+  print(f"{page.result}\nreport {directory.path / report.NAME}", flush=True)
+  print(f"workdir {directory.path}", flush=True)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -68,10 +68,18 @@ class RunDirectory:
     Raises:
       UserError: the directory cannot be written.
     """
+    self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+  def write_text(self, name: str, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; what is no valid text becomes "?".
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
     path = self.path / name
     temporary = path.with_name(f".{name}.tmp")
     try:
-      temporary.write_text(json.dumps(content, indent=2) + "\n")
+      temporary.write_text(text, encoding="utf-8", errors="replace")
       temporary.replace(path)
     except OSError as error:
       raise self._cannot_be_written(error) from error

@@ -15,7 +15,7 @@ try:
   runpy.run_path(sys.argv[0], run_name="__main__")
 except SystemExit as end:
   assert not end.code
-assert "speedpaper_jax.plots" in sys.modules
+assert "speedpaper_jax.reports.train" in sys.modules
 """
 REPORT = """
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "torch"}))

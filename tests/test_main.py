@@ -1,10 +1,12 @@
 """The command line: what is wrong is told in one sentence, and nothing is left behind."""
 
+import json
+import shlex
 import sys
 
 import pytest
 from absl import flags
-from commands import MAIN, TINY, finish, run, start, wait_for_step
+from commands import CONFIG, MAIN, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
 from ml_collections import config_flags as config_file_flags
 
@@ -169,7 +171,8 @@ class TestProcess:
     assert workdir.name.startswith("bn_inception-")
     lines = output.splitlines()
     assert lines[0] == lines[-1] == f"workdir runs/{workdir.name}"
-    assert lines[-2].startswith("top1 ")
+    assert lines[-2] == f"report runs/{workdir.name}/report.html"
+    assert lines[-3].startswith("Top-1 accuracy on 355 held-out images is ")
     names = {path.name for path in workdir.iterdir()}
     assert names == {
       "checkpoints",
@@ -177,6 +180,20 @@ class TestProcess:
       "metrics.jsonl",
       "model.json",
       "plots",
+      "report.html",
       "summary.json",
       "tensorboard",
     }
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary.keys() == {
+      "command",
+      "eval",
+      "experiment",
+      "finished",
+      "machine",
+      "seconds",
+      "steps",
+      "versions",
+    }
+    arguments = [CONFIG, *config_flags(duration="1 steps")]
+    assert shlex.split(summary["command"]) == ["python", "-m", "speedpaper_jax.main", *arguments]

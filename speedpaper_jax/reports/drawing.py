@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 from cycler import cycler
+from matplotlib.ticker import LogFormatter
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.run_directory import RunDirectory
@@ -25,7 +27,7 @@ COLORS = (
   "#603aff",  # violet
 )
 
-_DOTS_PER_INCH = 150
+DOTS_PER_INCH = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,23 @@ def draw(
       paint(figure)
       try:
         directory.plots.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        figure.savefig(path, dpi=DOTS_PER_INCH)
       except OSError as error:
         raise UserError(f"The figure {path} cannot be written: {error.strerror}.") from error
+
+
+def set_log_scale(axes: matplotlib.axes.Axes) -> None:
+  """Makes the y-axis logarithmic, with numbers such as 0.03 instead of powers of ten."""
+  axes.set_yscale("log")
+  axes.yaxis.set_major_formatter(_PlainNumbers())
+  axes.yaxis.set_minor_formatter(_PlainNumbers())
+
+
+class _PlainNumbers(LogFormatter):
+  """Labels the ticks that matplotlib labels."""
+
+  def __call__(self, value: float, position: int | None = None) -> str:
+    return f"{value:g}" if super().__call__(value, position) else ""
 
 
 @contextlib.contextmanager

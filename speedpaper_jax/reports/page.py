@@ -23,7 +23,7 @@ class Table:
 
   Attributes:
     columns: headings.
-    rows: text, already formatted; the page aligns numbers on the right.
+    rows: text, already formatted; the page aligns columns of numbers on the right.
     caption: plain text.
   """
 
@@ -38,7 +38,8 @@ class Section:
 
   Attributes:
     title: of the section.
-    paragraphs: plain text; what stands in `backticks` is shown as code.
+    paragraphs: plain text; what stands in `backticks` is shown as code, and a paragraph that is
+      nothing but code as a block.
     parts: below the paragraphs.
   """
 

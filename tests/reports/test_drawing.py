@@ -89,14 +89,14 @@ class TestDraw:
     assert sorted(path.name for path in directory.plots.iterdir()) == ["loss.dark.png", "loss.png"]
     for name, ground in (("loss.png", LIGHT), ("loss.dark.png", DARK)):
       pixels = matplotlib.image.imread(directory.plots / name)
-      assert pixels.shape[:2] == (630, 1050)
+      assert pixels.shape[:2] == (840, 1400)
       corner = np.round(255 * pixels[0, 0, :3]).astype(int)
       assert "#{:02x}{:02x}{:02x}".format(*corner) == ground.background
       assert pixels.std() > 0.01
 
   def test_size(self, directory):
     draw(directory, "wide", paint, width=9, height=3)
-    assert matplotlib.image.imread(directory.plots / "wide.png").shape[:2] == (450, 1350)
+    assert matplotlib.image.imread(directory.plots / "wide.png").shape[:2] == (600, 1800)
 
   def test_the_users_own_settings_are_neither_used_nor_changed(self, directory, monkeypatch):
     draw(directory, "loss", paint)

@@ -1,0 +1,200 @@
+"""The report of one training run."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.figure
+from matplotlib.ticker import MaxNLocator
+
+from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
+from speedpaper_jax.reports.page import Figure, Page, Section, Table
+from speedpaper_jax.reports.quantities import duration, percent
+from speedpaper_jax.run_directory import RunDirectory
+
+_TITLES = {
+  "googlenet": "GoogLeNet",
+  "bn_inception": "BN-Inception",
+  "inception_v3": "Inception-v3",
+  "inception_v4": "Inception-v4",
+  "inception_resnet_v1": "Inception-ResNet-v1",
+  "inception_resnet_v2": "Inception-ResNet-v2",
+}
+_LONGEST_LIST_OF_CLASSES = 20
+_LONGEST_TABLE = 20
+
+_FIGURE_3 = "1502.03167, Figure 3"
+_TABLE_2 = "1602.07261, Table 2"
+# Network → what the papers print of it on ImageNet, one network and one crop: whose, top-1 and
+# top-5 accuracy in percent, where.
+_PUBLISHED = {
+  "googlenet": [("GoogLeNet", "–", "89.93", "1409.4842, Table 3")],
+  "bn_inception": [
+    ("Inception", "72.2", "–", _FIGURE_3),
+    ("BN-Baseline", "72.7", "–", _FIGURE_3),
+    ("BN-x5", "73.0", "–", _FIGURE_3),
+    ("BN-x30", "74.8", "92.18", f"{_FIGURE_3}, and Figure 4"),
+    ("BN-x5-Sigmoid", "69.8", "–", _FIGURE_3),
+  ],
+  "inception_v3": [("Inception-v3", "78.8", "94.4", _TABLE_2)],
+  "inception_v4": [("Inception-v4", "80.0", "95.0", _TABLE_2)],
+  "inception_resnet_v1": [("Inception-ResNet-v1", "78.7", "94.5", _TABLE_2)],
+  "inception_resnet_v2": [("Inception-ResNet-v2", "80.1", "95.1", _TABLE_2)],
+}
+
+
+def present(directory: RunDirectory) -> Page:
+  """Draws loss and accuracy against steps, and says what the run came to.
+
+  Raises:
+    UserError: a file of the run is missing or damaged.
+  """
+  config, summary = directory.read("config.json"), directory.read("summary.json")
+  description, entries = directory.read("model.json"), directory.metrics()
+  draw(directory, "top1", lambda figure: _paint(figure, entries, "top1"))
+  draw(directory, "loss", lambda figure: _paint(figure, entries, "loss"))
+  network, data = config["model"]["name"], config["data"]["name"]
+  title = _TITLES.get(network, network)
+  return Page(
+    title=f"{title} on {data}",
+    result=result(summary),
+    sections=[
+      Section(
+        "Result",
+        paragraphs=[] if data == "imagenet2012" else [f"The papers have no numbers on {data}."],
+        parts=[
+          _totals(summary, entries),
+          *([_beside_the_papers(network, summary)] if data == "imagenet2012" else []),
+          _evaluations(entries),
+        ],
+      ),
+      Section(
+        "Learning curves",
+        parts=[
+          Figure(
+            "top1",
+            "Top-1 accuracy against steps, on the batches that were trained on and on held-out "
+            f"images of {data}.",
+          ),
+          Figure(
+            "loss",
+            "Cross-entropy against steps. On the training batches it is that of the classes "
+            "alone, without L2 and auxiliary heads.",
+          ),
+        ],
+      ),
+      Section(
+        "What was trained",
+        paragraphs=[_settings(config, description), _classes(description)],
+      ),
+    ],
+  )
+
+
+def result(summary: Mapping[str, Any]) -> str:
+  """The result in a sentence."""
+  metrics = summary["eval"]
+  return (
+    f"Top-1 accuracy on {metrics['count']:,} held-out images is {percent(metrics['top1'])}, top-5 "
+    f"{percent(metrics['top5'])}, after {summary['steps']:,} steps in "
+    f"{duration(summary['seconds'])}."
+  )
+
+
+def _settings(config: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+  data, optimizer = config["data"], config["optimizer"]
+  start = f"the weights in `{config['init_from']}`" if config.get("init_from") else "random weights"
+  return (
+    f"The network is `{description['name']}` as in `{description['dialect']}`, with images of "
+    f"{data['image_size']}×{data['image_size']} pixels. It started from {start} and was trained "
+    f"for {config['duration']} on the split `{data['train_split']}` of `{data['name']}`, in "
+    f"mini-batches of {config['batch_size']}, by `{optimizer['name']}` with a learning rate that "
+    f"starts at {optimizer['learning_rate']:g} for mini-batches of "
+    f"{optimizer['base_batch_size']}. Held-out images are those of the split "
+    f"`{data['eval_split']}`."
+  )
+
+
+def _classes(description: Mapping[str, Any]) -> str:
+  names = description["class_names"]
+  if not 0 < len(names) <= _LONGEST_LIST_OF_CLASSES:
+    return f"There are {description['num_classes']:,} classes."
+  return f"There are {len(names)} classes: {', '.join(names)}."
+
+
+def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
+  metrics = summary["eval"]
+  speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
+  rows = [
+    ("top-1 accuracy", percent(metrics["top1"])),
+    ("top-5 accuracy", percent(metrics["top5"])),
+    ("cross-entropy", f"{metrics['loss']:.4f} nats"),
+    ("held-out images", f"{metrics['count']:,}"),
+    ("steps", f"{summary['steps']:,}"),
+    ("time, evaluations and checkpoints included", duration(summary["seconds"])),
+  ]
+  if speeds:
+    rows.append(("speed of training, median", f"{statistics.median(speeds):,.0f} images/s"))
+  return Table(("quantity", "this run"), rows, "After the last step.")
+
+
+def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
+  metrics = summary["eval"]
+  this = ("this run", f"{100 * metrics['top1']:.2f}", f"{100 * metrics['top5']:.2f}", "")
+  return Table(
+    ("network", "top-1 [%]", "top-5 [%]", "arXiv"),
+    [this, *_PUBLISHED.get(network, [])],
+    "Beside the papers' networks on ImageNet's validation images: one network, one crop. Table 2 "
+    "leaves out some 1,700 images whose labels are doubtful, which is worth about 0.3 % in top-1.",
+  )
+
+
+def _evaluations(entries: Sequence[Mapping[str, Any]]) -> Table:
+  evaluations = [entry for entry in entries if entry["split"] == "eval"]
+  shown = evenly_spaced(evaluations, _LONGEST_TABLE)
+  which = "Evaluations" if len(shown) == len(evaluations) else "Some of the evaluations"
+  return Table(
+    ("step", "top-1 [%]", "top-5 [%]", "cross-entropy [nats]"),
+    [
+      (
+        f"{entry['step']:,}",
+        f"{100 * entry['top1']:.2f}",
+        f"{100 * entry['top5']:.2f}",
+        f"{entry['loss']:.4f}",
+      )
+      for entry in shown
+    ],
+    f"{which} on held-out images.",
+  )
+
+
+def evenly_spaced(values: Sequence[Any], count: int) -> list[Any]:
+  """At most `count` of the values, the first and the last among them."""
+  if len(values) <= count:
+    return list(values)
+  return [values[round(place * (len(values) - 1) / (count - 1))] for place in range(count)]
+
+
+def _paint(
+  figure: matplotlib.figure.Figure, entries: Sequence[Mapping[str, Any]], key: str
+) -> None:
+  axes = figure.subplots()
+  factor, label = (100, "top-1 accuracy [%]") if key == "top1" else (1, "cross-entropy [nats]")
+  for split, name, color, marker in (
+    ("train", "training batches", COLORS[0], ""),
+    ("eval", "held-out images", COLORS[1], "o"),
+  ):
+    points = [entry for entry in entries if entry["split"] == split]
+    axes.plot(
+      [point["step"] for point in points],
+      [factor * point[key] for point in points],
+      label=name,
+      color=color,
+      marker=marker,
+    )
+  if key == "loss":
+    set_log_scale(axes)
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.set_xlabel("step")
+  axes.set_ylabel(label)
+  axes.legend()

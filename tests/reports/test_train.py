@@ -1,0 +1,120 @@
+"""The report of a training run."""
+
+import past_runs
+import pytest
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.reports import train
+from speedpaper_jax.reports.page import Table
+
+
+def tables(page):
+  return [part for section in page.sections for part in section.parts if isinstance(part, Table)]
+
+
+def paragraphs(page):
+  return " ".join(text for section in page.sections for text in section.paragraphs)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+  return past_runs.write(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(directory):
+  return train.present(directory)
+
+
+class TestPage:
+  def test_title_and_result(self, page):
+    assert page.title == "BN-Inception on digits"
+    assert page.result == (
+      "Top-1 accuracy on 1,797 held-out images is 90.00 %, top-5 100.00 %, after 6 steps in "
+      "2.7 min."
+    )
+
+  def test_figures_are_drawn(self, page, directory):
+    assert sorted(path.name for path in directory.plots.iterdir()) == [
+      "loss.dark.png",
+      "loss.png",
+      "top1.dark.png",
+      "top1.png",
+    ]
+
+  def test_tables(self, page):
+    totals, evaluations = tables(page)
+    assert dict(totals.rows) == {
+      "top-1 accuracy": "90.00 %",
+      "top-5 accuracy": "100.00 %",
+      "cross-entropy": "0.3333 nats",
+      "held-out images": "1,797",
+      "steps": "6",
+      "time, evaluations and checkpoints included": "2.7 min",
+      "speed of training, median": "104 images/s",
+    }
+    assert evaluations.rows[0] == ("2", "30.00", "100.00", "1.0000")
+    assert [row[0] for row in evaluations.rows] == ["2", "4", "6"]
+
+  def test_settings(self, page):
+    text = paragraphs(page)
+    assert "The papers have no numbers on digits." in text
+    assert "`bn_inception` as in `paper`, with images of 32×32 pixels" in text
+    assert "It started from random weights and was trained for 15 epochs" in text
+    assert "There are 2 classes: nought, one." in text
+
+
+class TestOtherRuns:
+  def test_on_imagenet_the_papers_numbers_stand_beside(self, tmp_path):
+    page = train.present(past_runs.write(tmp_path, data__name="imagenet2012", top1=0.7312))
+    _, beside, _ = tables(page)
+    assert beside.rows[0] == ("this run", "73.12", "100.00", "")
+    assert ("BN-x30", "74.8", "92.18", "1502.03167, Figure 3, and Figure 4") in beside.rows
+    assert "no numbers" not in paragraphs(page)
+
+  def test_other_networks_on_imagenet(self, tmp_path):
+    changes = {"data__name": "imagenet2012", "model__name": "inception_v4"}
+    page = train.present(past_runs.write(tmp_path, **changes))
+    assert page.title == "Inception-v4 on imagenet2012"
+    assert tables(page)[1].rows[1] == ("Inception-v4", "80.0", "95.0", "1602.07261, Table 2")
+
+  def test_many_classes_are_not_listed(self, tmp_path):
+    names = [f"class {number}" for number in range(1000)]
+    text = paragraphs(train.present(past_runs.write(tmp_path, class_names=names)))
+    assert "There are 1,000 classes." in text
+    assert "class 7" not in text
+
+  def test_fine_tuning(self, tmp_path):
+    text = paragraphs(train.present(past_runs.write(tmp_path, init_from="runs/a")))
+    assert "It started from the weights in `runs/a`" in text
+
+  def test_of_many_evaluations_some_are_listed(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    for step in range(7, 100):
+      metrics = {"loss": 1.0, "top1": 0.5, "top5": 1.0}
+      directory.append_metrics({"step": step, "split": "eval", **metrics})
+    evaluations = tables(train.present(directory))[-1]
+    assert evaluations.caption == "Some of the evaluations on held-out images."
+    assert len(evaluations.rows) == 20
+    assert (evaluations.rows[0][0], evaluations.rows[-1][0]) == ("2", "99")
+
+  def test_no_metrics(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    totals, evaluations = tables(train.present(directory))
+    assert "speed of training, median" not in dict(totals.rows)
+    assert not evaluations.rows
+    assert (tmp_path / "plots" / "loss.png").exists()
+
+  def test_no_model(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    (tmp_path / "model.json").unlink()
+    with pytest.raises(UserError, match=r"it has no model\.json"):
+      train.present(directory)
+
+
+@pytest.mark.parametrize(
+  ("length", "count", "expected"), [(3, 5, [0, 1, 2]), (5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8])]
+)
+def test_evenly_spaced(length, count, expected):
+  assert train.evenly_spaced(range(length), count) == expected
