@@ -46,6 +46,13 @@ def make_old(directory):
   directory.write("summary.json", {key: summary[key] for key in summary.keys() - PROVENANCE.keys()})
 
 
+def let_diverge(directory):
+  """Makes it a run of a sweep whose loss was not finite at step 5."""
+  summary = directory.read("summary.json")
+  del summary["eval"]
+  directory.write("summary.json", {**summary, "steps": 5, "diverged_at": 5})
+
+
 def interrupt(directory):
   """Takes away what only the end of a run writes."""
   (directory.path / "summary.json").unlink()

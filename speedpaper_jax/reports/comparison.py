@@ -42,7 +42,7 @@ class _Run:
     return [
       (entry["step"], entry[name])
       for entry in self.entries
-      if entry["split"] == split and name in entry
+      if entry.get("split") == split and name in entry
     ]
 
   @property
@@ -50,8 +50,12 @@ class _Run:
     """The last one; empty where there was none."""
     if self.summary is not None:
       return self.summary.get("eval", {})
-    evaluations = [entry for entry in self.entries if entry["split"] == "eval"]
+    evaluations = [entry for entry in self.entries if entry.get("split") == "eval"]
     return evaluations[-1] if evaluations else {}
+
+  @property
+  def has_diverged(self) -> bool:
+    return self.summary is not None and "diverged_at" in self.summary
 
   @property
   def evaluated_on(self) -> tuple[Any, ...]:
@@ -101,15 +105,12 @@ def _result(runs: Sequence[_Run]) -> str:
   unfinished = [run.label for run in runs if run.summary is None]
   if unfinished:
     return f"Not all runs have ended: {', '.join(unfinished)}."
-  fields = ("experiment", "data.name", "data.eval_split")
-  images = {
-    (*(run.config.get(field) for field in fields), run.evaluation.get("count")) for run in runs
-  }
-  if len(images) > 1 or not runs[0].evaluation:
+  ranked = [run for run in runs if not run.has_diverged]
+  if len({run.evaluated_on for run in ranked}) != 1 or "top1" not in ranked[0].evaluation:
     return "The runs have not been evaluated on the same images; their results are side by side."
-  best = max(runs, key=lambda run: run.evaluation["top1"])
+  best = max(ranked, key=lambda run: run.evaluation["top1"])
   metrics = best.evaluation
-  equal = [run.label for run in runs if run.evaluation["top1"] == metrics["top1"]]
+  equal = [run.label for run in ranked if run.evaluation["top1"] == metrics["top1"]]
   return (
     f"{' and '.join(equal)} {'has' if len(equal) == 1 else 'have'} the highest top-1 accuracy on "
     f"{metrics['count']:,} held-out images, {percent(metrics['top1'])}."
@@ -120,7 +121,7 @@ def _results(runs: Sequence[_Run]) -> Table:
   def cells(run: _Run) -> list[str]:
     metrics = run.evaluation
     return [
-      run.label if run.summary is not None else f"{run.label} (not ended)",
+      f"{run.label}{_remark(run)}",
       str(run.config.get("experiment", _NOTHING)),
       _format(run.last("steps") if run.summary is not None else run.last("step"), "{:,}".format),
       _format(run.last("seconds"), duration),
@@ -134,6 +135,12 @@ def _results(runs: Sequence[_Run]) -> Table:
     list(map(cells, runs)),
     "Accuracy and cross-entropy on held-out images in the last evaluation.",
   )
+
+
+def _remark(run: _Run) -> str:
+  if run.summary is None:
+    return " (not ended)"
+  return " (diverged)" if run.has_diverged else ""
 
 
 def _format(value: Any, form: Callable[[Any], str]) -> str:

@@ -92,7 +92,12 @@ def present(directory: RunDirectory) -> Page:
 
 
 def result(summary: Mapping[str, Any]) -> str:
-  """The result in a sentence."""
+  """The result in a sentence; of a run that diverged it has no evaluation."""
+  if "diverged_at" in summary:
+    return (
+      f"Training diverged: at step {summary['diverged_at']:,} the loss, the gradient or the "
+      f"parameters were not finite."
+    )
   metrics = summary["eval"]
   return (
     f"Top-1 accuracy on {metrics['count']:,} held-out images is {percent(metrics['top1'])}, top-5 "
@@ -123,13 +128,16 @@ def _classes(description: Mapping[str, Any]) -> str:
 
 
 def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
-  metrics = summary["eval"]
   speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
-  rows = [
-    ("top-1 accuracy", percent(metrics["top1"])),
-    ("top-5 accuracy", percent(metrics["top5"])),
-    ("cross-entropy", f"{metrics['loss']:.4f} nats"),
-    ("held-out images", f"{metrics['count']:,}"),
+  rows = []
+  if metrics := summary.get("eval"):
+    rows = [
+      ("top-1 accuracy", percent(metrics["top1"])),
+      ("top-5 accuracy", percent(metrics["top5"])),
+      ("cross-entropy", f"{metrics['loss']:.4f} nats"),
+      ("held-out images", f"{metrics['count']:,}"),
+    ]
+  rows += [
     ("steps", f"{summary['steps']:,}"),
     ("time, evaluations and checkpoints included", duration(summary["seconds"])),
   ]
@@ -139,8 +147,9 @@ def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
 
 
 def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
-  metrics = summary["eval"]
-  this = ("this run", f"{100 * metrics['top1']:.2f}", f"{100 * metrics['top5']:.2f}", "")
+  this = ("this run", "–", "–", "")
+  if metrics := summary.get("eval"):
+    this = ("this run", f"{100 * metrics['top1']:.2f}", f"{100 * metrics['top5']:.2f}", "")
   return Table(
     ("network", "top-1 [%]", "top-5 [%]", "arXiv"),
     [this, *_PUBLISHED.get(network, [])],

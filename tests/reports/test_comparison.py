@@ -127,6 +127,15 @@ def test_a_run_that_has_not_ended(tmp_path, drawings):
   assert table.rows[2][2:] == ["–"] * 6
 
 
+def test_a_run_that_diverged_is_not_ranked(tmp_path, drawings):
+  runs = [past_runs.write(tmp_path / name, top1=0.5) for name in ("one", "two")]
+  past_runs.let_diverge(runs[1])
+  page, sections = present(drawings, *runs)
+  assert page.result.startswith("one has the highest top-1 accuracy on 1,797 held-out images")
+  (table,) = sections["Results"].parts
+  assert table.rows[1] == ["two (diverged)", "train", "5", "2.7 min", "–", "–", "–", "–"]
+
+
 def test_old_summaries(tmp_path, drawings):
   runs = [past_runs.write(tmp_path / name) for name in ("one", "two")]
   past_runs.make_old(runs[0])

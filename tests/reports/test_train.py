@@ -98,6 +98,14 @@ class TestOtherRuns:
     assert len(evaluations.rows) == 20
     assert (evaluations.rows[0][0], evaluations.rows[-1][0]) == ("2", "99")
 
+  @pytest.mark.parametrize("data", ["digits", "imagenet2012"])
+  def test_that_diverged(self, tmp_path, data):
+    directory = past_runs.write(tmp_path, data__name=data)
+    past_runs.let_diverge(directory)
+    page = train.present(directory)
+    assert page.result.startswith("Training diverged: at step 5 the loss, the gradient or the par")
+    assert next(iter(tables(page)[0].rows)) == ("steps", "5")
+
   def test_no_metrics(self, tmp_path):
     directory = past_runs.write(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
