@@ -183,7 +183,7 @@ def _draw_curves(
       )
     if name == "loss":
       set_log_scale(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("step")
     axes.set_ylabel(label)
     legend = figure.legend(loc="outside lower center", ncols=columns)

@@ -203,7 +203,7 @@ def _paint(
     )
   if key == "loss":
     set_log_scale(axes)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
   axes.set_xlabel("step")
   axes.set_ylabel(label)
   axes.legend()
