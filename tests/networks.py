@@ -9,6 +9,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from speedpaper_jax import models
+from speedpaper_jax.descriptions import operations, stages
 
 # Every dialect of every network, with whether it can have auxiliary heads.
 DIALECTS = [
@@ -18,7 +19,6 @@ NAMES_WITH_AUX_HEADS = [
   name for name in models.registry.MODELS if models.registry.has_field(name, "use_aux_heads")
 ]
 SMALLEST_IMAGE = {"googlenet": 32, "bn_inception": 32}  # 75 for the others
-PAPER_IMAGE = {"googlenet": 224, "bn_inception": 224}  # 299 for the others
 
 
 class Trace(NamedTuple):
@@ -40,7 +40,7 @@ class Trace(NamedTuple):
 
   def multiply_adds(self):
     """Those of convolutions and matrix products for one image."""
-    return _count(self.program.jaxpr) // 2
+    return sum(found.multiply_adds for found in operations.find(self.program)) // 2
 
   def kernels(self, *path):
     """Shapes of the kernels under a path, by the name of their block."""
@@ -52,7 +52,7 @@ class Trace(NamedTuple):
 def trace(name, dialect=None, *, size=None, train=False, **fields):
   """A network as `models.create` gives it, on images of the paper's size if not told otherwise."""
   network = models.create(name, dialect, **fields)
-  size = size or PAPER_IMAGE.get(name, 299)
+  size = size or stages.paper_image_size(name)
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   variables = jax.eval_shape(lambda x: network.init(keys, x, train=False), images)
@@ -64,22 +64,6 @@ def trace(name, dialect=None, *, size=None, train=False, **fields):
   return Trace(
     outputs, variables, collections.get("features", {}), collections.get("aux_logits", {}), program
   )
-
-
-def _count(jaxpr):
-  total = 0
-  for equation in jaxpr.eqns:
-    if equation.primitive.name == "conv_general_dilated":
-      kernel = equation.invars[1].aval.shape  # [height, width, in / groups, out]
-      total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel[:-1])
-    elif equation.primitive.name == "dot_general":
-      ((contracted, _), _) = equation.params["dimension_numbers"]
-      shape = equation.invars[0].aval.shape
-      summed = math.prod(shape[axis] for axis in contracted)
-      total += math.prod(equation.outvars[0].aval.shape) * summed
-    for inner in jax.extend.core.jaxprs_in_params(equation.params):
-      total += _count(inner)
-  return total
 
 
 def weights(channels, *convolutions):

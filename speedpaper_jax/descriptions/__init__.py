@@ -1,0 +1,1 @@
+"""What networks are made of, counted from their traces; nothing is computed."""
