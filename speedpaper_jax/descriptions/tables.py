@@ -133,8 +133,8 @@ def _remarks(counted: Changes) -> list[str]:
   remarks = {
     "": "If made last: BN-Inception less the same network without this change alone.",
     "1": "In GoogLeNet's filters, the first 3×3 with as many as the second. If made last, in those "
-    "of Figure 5, whose 1×1 reductions are nearly as wide as what follows them, it makes the "
-    "network cheaper.",
+    "of Figure 5, it makes the network cheaper: two 3×3 have fewer weights than a 5×5 where the "
+    "1×1 before them has over 9/16 of their filters, as it has there.",
     "·": "Not in the appendix's list: the filters of the nine modules that both networks have. "
     "Among them 4e loses its 1×1 branch and its pool's projection, because it is to have stride 2; "
     "this part cannot be told apart from 4.",
