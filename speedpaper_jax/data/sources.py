@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import digits
+from speedpaper_jax.data import digits, folder
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.originals import ORIGINALS
 from speedpaper_jax.data.records import PreparedRecords, Records
@@ -43,15 +43,17 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
   """Opens a prepared data set; the embedded digits are prepared on first use.
 
   Args:
-    name: "digits", or a TFDS data set `name[/config][:version]` with the features "image" and
-      "label", prepared as array_record. Without a version the newest one that is there.
+    name: "digits", "folder", or a TFDS data set `name[/config][:version]` with the features
+      "image" and "label", prepared as array_record. Without a version the newest one that is there.
     split: a TFDS split expression, such as "train", "train[:90%]" or "validation".
     data_dir: where TFDS data sets are; "" is TFDS's default, `$TFDS_DATA_DIR` or
-      `~/tensorflow_datasets`.
+      `~/tensorflow_datasets`. For "folder" it is the folder of the classes' folders itself.
 
   Raises:
     UserError: there is no such data set or split, or it is not prepared in a readable form.
   """
+  if name == folder.NAME:
+    return _open_folder(split, data_dir)
   root = data_root(data_dir)
   match = _NAME.fullmatch(name)
   if not match:
@@ -72,6 +74,16 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
     num_classes=builder.info.features["label"].num_classes,
     class_names=tuple(builder.info.features["label"].names),
   )
+
+
+def _open_folder(split: str, data_dir: str) -> Split:
+  if not data_dir:
+    raise UserError(
+      "The data set 'folder' is a folder of yours; name it with --config.data.dir=FOLDER. It has a "
+      "folder of images for each class."
+    )
+  source, classes = folder.open_folder(Path(data_dir).expanduser(), split)
+  return Split(PreparedRecords(source), num_classes=len(classes), class_names=classes)
 
 
 def data_root(data_dir: str) -> Path:
@@ -119,7 +131,7 @@ def _not_prepared(root: Path, name: str, base_name: str) -> str:
   if base_name in tfds.list_builders(with_community_datasets=False):
     return f"The data set '{name}' is not prepared in {root}; {_tfds_command(root, name)}."
   here = [path.parent.name for path in _prepared(root, "*/*")]
-  valid = sorted({*OWN_DATA_SETS, *here})
+  valid = sorted({*OWN_DATA_SETS, folder.NAME, *here})
   return f"There is no data set '{name}' in {root}, nor in TFDS.{did_you_mean(base_name, valid)}"
 
 

@@ -47,6 +47,8 @@ DATA_SETS = {
     central_fraction=0.875,
     batch_norm_decay=0.9997,
   ),
+  # A user's own photographs, FOLDER/<class>/*.jpg; --config.data.dir names the folder.
+  "folder": DataSet(epochs=30, image_size=64, crop="area", shift=0, flip=True),
 }
 
 

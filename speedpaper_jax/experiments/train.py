@@ -35,6 +35,18 @@ from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
 
 
+class DivergenceError(UserError):
+  """The loss, the gradient or the parameters are not finite.
+
+  Attributes:
+    step: the first one of which that is known.
+  """
+
+  def __init__(self, message: str, step: int) -> None:
+    super().__init__(message)
+    self.step = step
+
+
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
   """Trains, resuming from the directory's newest checkpoint, and evaluates.
 
@@ -46,7 +58,8 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     The summary: `steps`, `seconds` (of all sessions of the run) and `eval`.
 
   Raises:
-    UserError: the config, the data or a checkpoint does not do, or the loss is not finite.
+    UserError: the config, the data or a checkpoint does not do.
+    DivergenceError: the loss, the gradient or the parameters are not finite.
     Interrupted: SIGINT or SIGTERM came; the state is saved.
   """
   ranges.check(config)
@@ -261,9 +274,9 @@ class _Loop:
       metrics = jax.device_get(on_device)
       loss = metrics["loss"] / max(metrics["count"], 1)
       if not math.isfinite(loss):
-        raise self._diverged(f"The loss is {loss} at step {step}")
+        raise self._diverged(f"The loss is {loss} at step {step}", step)
       if not math.isfinite(metrics["gradient_norm"]):
-        raise self._diverged(f"The gradient is not finite at step {step}")
+        raise self._diverged(f"The gradient is not finite at step {step}", step)
       self._window.append(metrics)
       if self._plan.due(step, self._plan.log_every) or step == self._plan.total_steps:
         self._log(step)
@@ -296,7 +309,7 @@ class _Loop:
       # A finite gradient can still be a step too far.
       trained = jax.device_get((state.params, state.batch_stats))
       if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained)):
-        raise self._diverged(f"The parameters are not finite after step {step}")
+        raise self._diverged(f"The parameters are not finite after step {step}", step)
       self._saved.save(step, state, {"seconds": self._clock.total_seconds()})
       self._last_saved_step = step
 
@@ -309,14 +322,15 @@ class _Loop:
     self._progress.evaluation(step, metrics)
     return metrics
 
-  def _diverged(self, what: str) -> UserError:
+  def _diverged(self, what: str, step: int) -> DivergenceError:
     kept = (
       f"The checkpoint of step {self._last_saved_step} is kept"
       if self._last_saved_step
       else "Nothing was saved before"
     )
-    return UserError(
-      f"{what}. {kept}; lower config.optimizer.learning_rate or set config.optimizer.clip_norm."
+    return DivergenceError(
+      f"{what}. {kept}; lower config.optimizer.learning_rate or set config.optimizer.clip_norm.",
+      step,
     )
 
   def _interrupted(self, signal_number: int, step: int) -> Interrupted:

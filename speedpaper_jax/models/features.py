@@ -1,19 +1,21 @@
-"""Outputs of the stages inside a network, for those who use it as a backbone, and auxiliary logits.
+"""What is found inside a network: outputs of its stages, auxiliary logits, nonlinearities' inputs.
 
-A network leaves them in the Flax collections "features" and "aux_logits", which cost nothing where
-they are not asked for.
+A network leaves them in Flax collections of their own, which cost nothing where they are not asked
+for.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 
 from speedpaper_jax.errors import UserError
 
 FEATURES = "features"
 AUX_LOGITS = "aux_logits"
+NONLINEARITY_INPUTS = "nonlinearity_inputs"
 
 
 def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
@@ -34,6 +36,11 @@ def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
 def aux_logits(network: nn.Module, name: str, logits: jax.Array) -> None:
   """Leaves the logits of an auxiliary head, [N, num_classes], for the loss."""
   _leave(network, AUX_LOGITS, name, logits)
+
+
+def nonlinearity_input(layer: nn.Module, x: jax.Array) -> None:
+  """Leaves what a layer's nonlinearity is applied to, [N, ..., C]: BN(Wu), or Wu + b."""
+  _leave(layer, NONLINEARITY_INPUTS, "x", x)
 
 
 def _leave(network: nn.Module, collection: str, name: str, x: jax.Array) -> None:
@@ -58,3 +65,24 @@ def extract_features(
   """
   _, left = network.apply(variables, images, train=False, mutable=[FEATURES])
   return dict(left[FEATURES])
+
+
+def nonlinearity_inputs(
+  network: nn.Module, variables: Mapping[str, Any], inputs: jax.Array, *, train: bool
+) -> dict[str, jax.Array]:
+  """Inputs of all nonlinearities.
+
+  Args:
+    network: a module of this package.
+    variables: `params` and `batch_stats`.
+    inputs: [N, ...].
+    train: whether to normalise with the statistics of `inputs` themselves.
+
+  Returns:
+    Layer → [N, ..., C], such as "inception_3a/conv_1x1" or "hidden_1", from the input on.
+  """
+  _, left = network.apply(
+    variables, inputs, train=train, mutable=[NONLINEARITY_INPUTS, "batch_stats"]
+  )
+  flat = flax.traverse_util.flatten_dict(left[NONLINEARITY_INPUTS], sep="/")
+  return {name.removesuffix("/x"): x for name, x in flat.items()}

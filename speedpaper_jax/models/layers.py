@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from speedpaper_jax.models import ops
+from speedpaper_jax.models import features, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": nn.relu,
   "sigmoid": nn.sigmoid,
+  "tanh": nn.tanh,
 }
 
 
@@ -174,4 +175,5 @@ class ConvBlock(nn.Module):
     x = convolution(x)
     if batch_norm is not None:
       x = batch_norm.copy(name="batch_norm")(x, train=train)
+    features.nonlinearity_input(self, x)
     return ACTIVATIONS[settings.activation](x)

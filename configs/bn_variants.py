@@ -1,0 +1,67 @@
+"""Figures 2 and 3 of the Batch Normalization paper: BN-Inception's five networks, and two controls.
+
+  python -m speedpaper_jax.main --config=configs/bn_variants.py
+  python -m speedpaper_jax.main --config=configs/bn_variants.py:data=mnist --config.seeds="(0,1,2)"
+
+How many steps does each network take to the best accuracy of the one without batch normalization?
+The controls are that network at five times its rate, and with sigmoids. Each of the seven has the
+same search: it is trained at a third of the paper's rate, at that rate and at three times that
+rate, and the best counts. `data` is digits (embedded, the default), mnist, fashion_mnist, cifar10,
+cifar100, imagenet2012 or folder (`--config.base.data.dir` names it).
+
+15 minutes on two CPU cores.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from speedpaper_jax.config import parse_arguments
+from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.experiments.bn_recipe import VARIANTS, variant_config
+from speedpaper_jax.experiments.data_sets import DATA_SETS
+
+ARMS = {
+  **VARIANTS,
+  # Section 4.2.2: "parameters reach machine infinity" and "never above chance".
+  "inception_x5": dataclasses.replace(VARIANTS["inception"], learning_rate=0.0075),
+  "inception_sigmoid": dataclasses.replace(VARIANTS["inception"], activation="sigmoid"),
+}
+BASELINE = "inception"
+
+# Long enough for the baseline to come near the accuracy it has after a run of the usual length.
+EPOCHS = {
+  "digits": 3,
+  "mnist": 0.32,
+  "fashion_mnist": 1,
+  "cifar10": 4,
+  "cifar100": 8,
+  "folder": 10,
+  "imagenet2012": None,
+}
+EVALUATIONS = 20
+
+
+def get_config(arguments: str = "") -> ml_collections.ConfigDict:
+  """Returns the config of the comparison on one data set."""
+  data = parse_arguments(arguments, data=list(DATA_SETS))["data"]
+
+  def config_of(arm: str) -> ml_collections.ConfigDict:
+    config = variant_config(ARMS[arm], data, EPOCHS[data])
+    if EPOCHS[data]:
+      config.data.image_size = 32  # the least that the networks take, because there are many runs
+      config.data.augmentation.shift = round(DATA_SETS[data].shift * 32)
+      if data != "digits" and data != "folder":
+        config.data.eval_split = "test[:2000]"
+      config.eval_every = f"{EPOCHS[data] / EVALUATIONS:g} epochs"
+      config.log_every = config.eval_every
+      config.checkpoint_every = "0 steps"  # a run that is interrupted begins again
+    return config
+
+  base = config_of(BASELINE)
+  config = arms.config_of(base)
+  config.experiment = "bn_variants"
+  config.baseline = BASELINE
+  config.arms = {arm: sweep.changes(base, config_of(arm)) for arm in ARMS}
+  config.rate_factors = (1 / 3, 1.0, 3.0)
+  return config

@@ -1,0 +1,118 @@
+"""Arms of a comparison: named changes of one config, each with the same search for its rate.
+
+The policy, the same for every arm: it is trained at each learning rate of the search with the first
+seed; the rate with the best accuracy on held-out images is the arm's, and the other seeds are
+trained at that rate alone. All runs of the search stay, and are shown.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import learning_curves, sweep
+from speedpaper_jax.experiments.learning_curves import LearningCurve
+from speedpaper_jax.run_directory import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """One arm after training.
+
+  Attributes:
+    rate_factor: of the arm's learning rate, the best of the search.
+    searched: the first seed's curve for each factor.
+    by_seed: the curves at the best factor.
+  """
+
+  rate_factor: float
+  searched: Mapping[float, LearningCurve]
+  by_seed: Sequence[LearningCurve]
+
+
+def config_of(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The complete config of a comparison without arms.
+
+  Args:
+    base: a config of the "train" experiment.
+  """
+  config = ml_collections.ConfigDict()
+  config.base = base
+  config.arms = ml_collections.ConfigDict()  # name of an arm → what it changes in `base`
+  config.rate_factors = (1.0,)  # the search: of each arm's own learning rate, with the first seed
+  config.seeds = (0,)
+  return config
+
+
+def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Arm]:
+  """Trains all arms of a comparison, each run in a directory of its own in `runs/`.
+
+  Args:
+    config: has `base`, `arms`, `rate_factors` and `seeds`.
+    directory: of the comparison.
+
+  Raises:
+    UserError: see `sweep.run`; or there is no seed, or no rate.
+  """
+  for field in ("arms", "rate_factors", "seeds"):
+    if not config[field]:
+      raise UserError(f"config.{field} is empty; the comparison needs one at least.")
+  directory.start(config)
+  first, *others = config.seeds
+
+  def curve(arm: str, factor: float, seed: int) -> LearningCurve:
+    return learning_curves.read(sweep.run_directory(directory, run_name(arm, factor, seed)))
+
+  def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
+    sweep.run({run_name(*run): run_config(config, *run) for run in runs}, directory)
+
+  train_runs([(arm, factor, first) for arm in config.arms for factor in config.rate_factors])
+  searched = {
+    arm: {factor: curve(arm, factor, first) for factor in config.rate_factors}
+    for arm in config.arms
+  }
+  chosen = {arm: best_factor(by_factor) for arm, by_factor in searched.items()}
+  train_runs([(arm, chosen[arm], seed) for seed in others for arm in config.arms])
+  return {
+    arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
+    for arm in config.arms
+  }
+
+
+def run_name(arm: str, factor: float, seed: int) -> str:
+  """Of the directory of one run."""
+  return f"{arm}-rate_x{factor:.3g}-seed_{seed}"
+
+
+def run_config(
+  config: ml_collections.ConfigDict, arm: str, factor: float, seed: int
+) -> ml_collections.ConfigDict:
+  """Of one run."""
+  run = sweep.apply(config.base, config.arms[arm])
+  run.optimizer.learning_rate *= factor
+  run.seed = seed
+  return run
+
+
+def best_factor(searched: Mapping[float, LearningCurve]) -> float:
+  """The factor with the best held-out accuracy; of equal ones that with the lowest loss."""
+
+  def rank(factor: float) -> tuple[float, float]:
+    curve = searched[factor]
+    return curve.best_top1, -min(curve.loss, default=float("inf"))
+
+  return max(searched, key=rank)
+
+
+def totals(directory: RunDirectory) -> dict[str, Any]:
+  """Steps and seconds of all runs of a comparison together."""
+  summaries = [
+    RunDirectory(path).read("summary.json") for path in sorted((directory.path / "runs").iterdir())
+  ]
+  return {
+    "runs": len(summaries),
+    "steps": sum(summary["steps"] for summary in summaries),
+    "seconds": sum(summary["seconds"] for summary in summaries),
+  }

@@ -1,0 +1,87 @@
+"""The networks of section 4.2 of the Batch Normalization paper, compared on one data set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.experiments.arms import Arm
+from speedpaper_jax.run_directory import RunDirectory
+
+# A network that always names the most frequent class is at chance, though above 1/classes.
+_AT_CHANCE = 1.5
+
+
+def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
+  """Trains all arms, and finds how many steps each takes to the baseline's best accuracy.
+
+  Args:
+    config: of configs/bn_variants.py.
+    directory: of the comparison.
+
+  Returns:
+    The summary: see `arms.totals` and `compare`.
+
+  Raises:
+    UserError: see `arms.train`; or the baseline is none of the arms.
+  """
+  if config.baseline not in config.arms:
+    raise UserError(
+      f"config.baseline='{config.baseline}' is none of the arms: {', '.join(config.arms)}."
+    )
+  trained = arms.train(config, directory)
+  return {
+    **arms.totals(directory),
+    **compare(trained, config.baseline, sweep.num_classes(directory)),
+  }
+
+
+def compare(trained: Mapping[str, Arm], baseline: str, num_classes: int) -> dict[str, Any]:
+  """Figure 3's columns for each arm, seed by seed.
+
+  Args:
+    trained: the arms by name.
+    baseline: the arm whose best accuracy is the others' target, with the same seed.
+    num_classes: 1/num_classes is chance.
+
+  Returns:
+    `chance`; `targets`, the baseline's best accuracy by seed, None where it stayed at chance; and
+    for each of `arms` its `rate_factor`, and by seed `best_top1`, `steps_to_target` and `speedup`,
+    which is the baseline's steps divided by the arm's; None where the target was not reached or
+    there is none.
+  """
+  chance = 1 / num_classes
+  targets = [
+    curve.best_top1 if curve.best_top1 > _AT_CHANCE * chance else None
+    for curve in trained[baseline].by_seed
+  ]
+
+  def steps_to_targets(arm: Arm) -> list[float | None]:
+    return [
+      None if target is None else curve.steps_to(target)
+      for curve, target in zip(arm.by_seed, targets, strict=True)
+    ]
+
+  baseline_steps = steps_to_targets(trained[baseline])
+  rows = {}
+  for name, arm in trained.items():
+    steps = steps_to_targets(arm)
+    rows[name] = {
+      "rate_factor": arm.rate_factor,
+      "best_top1": [curve.best_top1 for curve in arm.by_seed],
+      "diverged_at": [curve.diverged_at for curve in arm.by_seed],
+      "steps_to_target": steps,
+      "speedup": _ratios(baseline_steps, steps),
+    }
+  return {"chance": chance, "targets": targets, "arms": rows}
+
+
+def _ratios(
+  numerators: Sequence[float | None], denominators: Sequence[float | None]
+) -> list[float | None]:
+  return [
+    None if above is None or below is None else above / below
+    for above, below in zip(numerators, denominators, strict=True)
+  ]

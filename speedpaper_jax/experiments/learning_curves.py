@@ -1,0 +1,66 @@
+"""What can be read off the curve of a run's held-out accuracy against steps."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from speedpaper_jax.run_directory import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningCurve:
+  """Evaluations of one run on held-out images.
+
+  Attributes:
+    steps: of training before each evaluation, rising.
+    top1: accuracy in each, as a fraction.
+    loss: cross-entropy in each, in nats.
+    train_top1: accuracy on the training batches of the last logged steps, as a fraction; None
+      where there is no such line.
+    diverged_at: the step at which the loss, the gradient or the parameters were found not to be
+      finite; None if they stayed finite.
+  """
+
+  steps: Sequence[int]
+  top1: Sequence[float]
+  loss: Sequence[float]
+  train_top1: float | None
+  diverged_at: int | None
+
+  @property
+  def best_top1(self) -> float:
+    """The highest accuracy, Figure 3's "max accuracy"; zero where there was no evaluation."""
+    return max(self.top1, default=0.0)
+
+  @property
+  def final_top1(self) -> float:
+    """Accuracy at the end of training; zero for a run that diverged."""
+    return self.top1[-1] if self.top1 and self.diverged_at is None else 0.0
+
+  def steps_to(self, target: float) -> float | None:
+    """Steps until the accuracy is `target` for the first time, or None if it never is.
+
+    Between two evaluations the curve is a straight line; it begins at zero.
+    """
+    step_before, top1_before = 0, 0.0
+    for step, top1 in zip(self.steps, self.top1, strict=True):
+      if top1 >= target:
+        if top1 == top1_before:
+          return float(step_before)
+        fraction = (target - top1_before) / (top1 - top1_before)
+        return step_before + fraction * (step - step_before)
+      step_before, top1_before = step, top1
+    return None
+
+
+def read(run: RunDirectory) -> LearningCurve:
+  """The curve of a run that has its summary."""
+  entries = run.metrics()
+  evaluations = [entry for entry in entries if entry["split"] == "eval"]
+  logged = [entry for entry in entries if entry["split"] == "train"]
+  return LearningCurve(
+    steps=[entry["step"] for entry in evaluations],
+    top1=[entry["top1"] for entry in evaluations],
+    loss=[entry["loss"] for entry in evaluations],
+    train_top1=logged[-1]["top1"] if logged else None,
+    diverged_at=run.read("summary.json").get("diverged_at"),
+  )

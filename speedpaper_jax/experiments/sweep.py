@@ -1,0 +1,105 @@
+"""Many runs of the training loop: named changes of one config, each in a directory of its own.
+
+A run that has its summary is not done again; one that was interrupted continues.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import train
+from speedpaper_jax.run_directory import RunDirectory
+
+Summary = dict[str, Any]
+
+
+def run(
+  configs: Mapping[str, ml_collections.ConfigDict], directory: RunDirectory
+) -> dict[str, Summary]:
+  """Trains once with each config, in `runs/<name>/` of the directory.
+
+  Args:
+    configs: of the "train" experiment, by the names of their runs.
+    directory: of the sweep.
+
+  Returns:
+    The summary of each run. Of a run whose loss, gradient or parameters became infinite or NaN it
+    has `diverged_at`, the step at which that was found, and no `eval`.
+
+  Raises:
+    UserError: a config, the data or a checkpoint does not do, or a run in the directory was made
+      with another config.
+    Interrupted: SIGINT or SIGTERM came; the same call continues.
+  """
+  return {
+    name: _run_once(name, config, directory, f"run {number} of {len(configs)}")
+    for number, (name, config) in enumerate(configs.items(), 1)
+  }
+
+
+def apply(
+  base: ml_collections.ConfigDict, changes: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """A copy of `base` with the fields that `changes` has, in the same sections."""
+  config = base.copy_and_resolve_references()
+  config.update(changes)
+  return config
+
+
+def changes(
+  base: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """What `apply` makes `config` of `base` from: the fields that differ."""
+  different = ml_collections.ConfigDict()
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      if section := changes(base[key], value):
+        different[key] = section
+    elif base[key] != value:
+      different[key] = value
+  return different
+
+
+def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
+  """Where one run of a sweep is."""
+  return RunDirectory(directory.path / "runs" / name)
+
+
+def num_classes(directory: RunDirectory) -> int:
+  """Of the data set that the runs of a sweep were trained on."""
+  first = min((directory.path / "runs").iterdir())
+  return RunDirectory(first).read("model.json")["num_classes"]
+
+
+def _run_once(
+  name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
+) -> Summary:
+  this = run_directory(directory, name)
+  changed = this.start(config)
+  if (this.path / "summary.json").exists():
+    if changed:
+      raise UserError(
+        f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
+        f"remove that directory to do the run again."
+      )
+    print(f"{count}, {name}: done before", flush=True)
+    return this.read("summary.json")
+  print(f"{count}, {name}", flush=True)
+  began = time.monotonic()
+  summary: Summary = {"experiment": config.experiment}
+  try:
+    summary |= train.run(config, this)
+  except train.DivergenceError as diverged:
+    print(diverged, flush=True)
+    summary |= {"steps": diverged.step, "diverged_at": diverged.step}
+  summary["seconds"] = time.monotonic() - began  # compiling counts, unlike in a single run
+  this.write("summary.json", summary)
+  # The networks are not the result, and a hundred of them are ten gigabytes.
+  shutil.rmtree(this.checkpoints, ignore_errors=True)
+  jax.clear_caches()  # no other run has the same programs
+  return summary
