@@ -1,0 +1,1 @@
+"""What the papers show, to set beside what was measured."""
