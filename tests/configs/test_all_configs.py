@@ -1,23 +1,46 @@
-"""What all configs have in common: the data sets, and that training starts and evaluates."""
+"""What all configs have in common; those of training their data sets too, and that it starts."""
 
+import ast
 import pathlib
+import re
 
 import jax
 import pytest
-from config_checks import CLASSES, check_shapes, check_values
+from config_checks import CLASSES, check_shapes, check_values, epochs
 
-from speedpaper_jax import parallel
+from speedpaper_jax import experiments, parallel
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
 from speedpaper_jax.run_directory import RunDirectory
 
-NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
+ALL_NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
+NAMES = [name for name in ALL_NAMES if load(f"configs/{name}.py").experiment == "train"]
 NAMED = pytest.mark.parametrize("name", NAMES)
 
 
 def config_of(name, data):
   return load(f"configs/{name}.py:data={data}")
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_its_experiment_exists(name):
+  assert callable(experiments.get(load(f"configs/{name}.py").experiment))
+
+
+@pytest.mark.parametrize("name", sorted({*experiments.EXPERIMENTS} - {"train"}))
+def test_every_experiment_but_training_has_the_config_of_its_name(name):
+  assert load(f"configs/{name}.py").experiment == name
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_the_commands_in_its_docstring_name_it(name):
+  docstring = ast.get_docstring(ast.parse(pathlib.Path(f"configs/{name}.py").read_text()))
+  commands = re.findall(r"--config=(\S+)", docstring)
+  assert commands
+  for command in commands:
+    assert command.partition(":")[0] == f"configs/{name}.py"
+    load(command)
 
 
 def test_every_network_has_one():
@@ -38,7 +61,9 @@ def test_digits_are_the_default(name):
 @NAMED
 @pytest.mark.parametrize("data", CLASSES)
 def test_values(name, data):
-  check_values(config_of(name, data), data)
+  config = config_of(name, data)
+  check_values(config, data)
+  assert epochs(config.checkpoint_every) > 0
 
 
 @NAMED
