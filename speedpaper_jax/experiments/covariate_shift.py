@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from speedpaper_jax import parallel
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
-from speedpaper_jax.models import registry
+from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.normalization import DEFAULT
 from speedpaper_jax.run_directory import RunDirectory
@@ -44,6 +46,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     networks(config, num_classes=int(jnp.max(train.targets)) + 1),
     side_by_side.build_optimizer(config),
     side_by_side.cross_entropy,
+    program_steps=1,
   )
   directory.start(config)
   measurements = [
@@ -68,12 +71,15 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
 
 def networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, nn.Module]:
   """Both without dropout and local response normalization, so that they differ in BN alone."""
-  batch_norms = {"without": None, "with": side_by_side.build_batch_norm(config)}
+  operations = ops.for_platform(parallel.platform(parallel.make_mesh()))
+
+  def network(batch_norm: BatchNorm | None) -> nn.Module:
+    settings = LayerSettings(batch_norm=batch_norm, operations=operations)
+    return registry.create("bn_inception", num_classes=num_classes, settings=settings)
+
   return {
-    name: registry.create(
-      "bn_inception", num_classes=num_classes, settings=LayerSettings(batch_norm=batch_norm)
-    )
-    for name, batch_norm in batch_norms.items()
+    "without": network(None),
+    "with": network(side_by_side.build_batch_norm(config)),
   }
 
 

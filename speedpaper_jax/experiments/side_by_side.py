@@ -5,7 +5,7 @@ network's step itself. Here the examples lie in memory, a program takes the numb
 batch, and all networks take their steps in it, one after another.
 
 A network may be there several times over, with other initial values (seeds, scales): the arrays of
-its state have a leading axis [R] of replicas, which `vmap` runs through.
+its state have a leading axis [R] of replicas, which take their steps in turn.
 """
 
 import functools
@@ -111,6 +111,7 @@ class SideBySide:
     networks: Mapping[str, nn.Module],
     optimizer: optax.GradientTransformation,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
+    program_steps: int | None = None,
   ) -> None:
     """Prepares the programs, which are compiled when they are first called.
 
@@ -118,10 +119,13 @@ class SideBySide:
       networks: by name, called as `network.apply(variables, inputs, train=True)`.
       optimizer: of all of them.
       loss: outputs, targets → the mean over a batch.
+      program_steps: how many steps one program takes; None for all of a call. For large networks
+        it is 1, because XLA computes what is inside a loop on one core of a CPU.
     """
     self.networks = networks
     self._optimizer = optimizer
     self._loss = loss
+    self._program_steps = program_steps
     self._train = jax.jit(self._train_steps, donate_argnums=0)
     self._evaluate = jax.jit(self._losses_and_outputs)
 
@@ -132,7 +136,6 @@ class SideBySide:
       seeds: one for each replica.
       inputs: [1, ...], an example.
     """
-
     states = {}
     for name, network in self.networks.items():
       init = jax.jit(functools.partial(network.init, train=False))
@@ -159,7 +162,14 @@ class SideBySide:
     Returns:
       The new states, and for each network the losses before each step, [steps, R].
     """
-    return self._train(states, examples, jnp.asarray(batches, jnp.int32))
+    by_program = []
+    length = self._program_steps or len(batches)
+    for first in range(0, len(batches), length):
+      states, losses = self._train(
+        states, examples, jnp.asarray(batches[first : first + length], jnp.int32)
+      )
+      by_program.append(losses)
+    return states, jax.tree.map(lambda *losses: jnp.concatenate(losses), *by_program)
 
   def evaluate(
     self, states: dict[str, State], examples: Examples
@@ -180,8 +190,10 @@ class SideBySide:
   ) -> tuple[dict[str, State], dict[str, jax.Array]]:
     def step(states: dict[str, State], rows: jax.Array) -> Any:
       batch = jax.tree.map(lambda x: x[rows], examples)
+      # Not `vmap`: on a CPU, products of many small matrices are no faster together, and
+      # convolutions with kernels of their own are slower.
       stepped = {
-        name: jax.vmap(functools.partial(self._step, network), (0, None))(states[name], batch)
+        name: _for_each(functools.partial(self._step, network, batch), states[name])
         for name, network in self.networks.items()
       }
       return (
@@ -189,9 +201,9 @@ class SideBySide:
         {name: loss for name, (_, loss) in stepped.items()},
       )
 
-    return lax.scan(step, states, batches)
+    return _scan(step, states, batches)
 
-  def _step(self, network: nn.Module, state: State, batch: Examples) -> tuple[State, jax.Array]:
+  def _step(self, network: nn.Module, batch: Examples, state: State) -> tuple[State, jax.Array]:
     def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
       outputs, updated = network.apply(
         {"params": params, "batch_stats": state.batch_stats},
@@ -214,9 +226,22 @@ class SideBySide:
       return self._loss(outputs, examples.targets), outputs
 
     return {
-      name: jax.vmap(functools.partial(of_replica, network))(states[name])
+      name: _for_each(functools.partial(of_replica, network), states[name])
       for name, network in self.networks.items()
     }
+
+
+def _scan(function: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
+  """`lax.scan`, but no loop where there is a single one; even unrolled it would be in a loop."""
+  if jax.tree.leaves(xs)[0].shape[0] > 1:
+    return lax.scan(function, carry, xs)
+  carry, result = function(carry, jax.tree.map(lambda x: x[0], xs))
+  return carry, jax.tree.map(lambda x: x[None], result)
+
+
+def _for_each(function: Callable[[State], Any], replicas: State) -> Any:
+  """Results of a function of one replica, stacked."""
+  return _scan(lambda _, replica: (None, function(replica)), None, replicas)[1]
 
 
 def batches(examples: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
