@@ -55,7 +55,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
         config.data.eval_split = "test[:2000]"
       config.eval_every = f"{EPOCHS[data] / EVALUATIONS:g} epochs"
       config.log_every = config.eval_every
-      config.checkpoint_every = "0 steps"  # a run that is interrupted begins again
+      config.checkpoint_every = "0 steps"  # a run takes a minute or two
     return config
 
   base = config_of(BASELINE)

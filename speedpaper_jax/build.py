@@ -187,6 +187,11 @@ def _draw_state(
   size = config.data.image_size
   images = jnp.zeros((1, size, size, 3))
   variables = model.init(jax.random.key(config.seed), images, train=False)
+  variables["params"] = jax.tree.map(
+    lambda x, is_kernel: config.model.initial_scale * x if is_kernel else x,
+    variables["params"],
+    optim.kernel_mask(variables["params"]),
+  )
   return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
 
 

@@ -26,7 +26,12 @@ _RANGES: Sequence[tuple[str, Callable[[Any], bool], Sequence[str]]] = (
   (
     "above 0",
     lambda value: value > 0,
-    ("batch_norm.epsilon", "optimizer.learning_rate", "optimizer.rmsprop_epsilon"),
+    (
+      "batch_norm.epsilon",
+      "model.initial_scale",
+      "optimizer.learning_rate",
+      "optimizer.rmsprop_epsilon",
+    ),
   ),
   (
     "at least 0",

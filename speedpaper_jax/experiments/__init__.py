@@ -9,7 +9,15 @@ import ml_collections
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.run_directory import RunDirectory
 
-EXPERIMENTS = ("train", "bn_fc", "bn_init", "mnist_bn", "bn_variants", "covariate_shift")
+EXPERIMENTS = (
+  "train",
+  "bn_fc",
+  "bn_init",
+  "mnist_bn",
+  "bn_variants",
+  "bn_benefits",
+  "covariate_shift",
+)
 
 Run = Callable[[ml_collections.ConfigDict, RunDirectory], dict[str, Any]]
 

@@ -13,7 +13,7 @@ import ml_collections
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import learning_curves, sweep
-from speedpaper_jax.experiments.learning_curves import LearningCurve
+from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
 from speedpaper_jax.run_directory import RunDirectory
 
 
@@ -63,7 +63,7 @@ def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[st
   first, *others = config.seeds
 
   def curve(arm: str, factor: float, seed: int) -> LearningCurve:
-    return learning_curves.read(sweep.run_directory(directory, run_name(arm, factor, seed)))
+    return learning_curves.read(directory, run_name(arm, factor, seed))
 
   def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
     sweep.run({run_name(*run): run_config(config, *run) for run in runs}, directory)
@@ -79,11 +79,6 @@ def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[st
     arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
     for arm in config.arms
   }
-
-
-def run_name(arm: str, factor: float, seed: int) -> str:
-  """Of the directory of one run."""
-  return f"{arm}-rate_x{factor:.3g}-seed_{seed}"
 
 
 def run_config(

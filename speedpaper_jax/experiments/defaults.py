@@ -18,9 +18,10 @@ def train_config() -> ml_collections.ConfigDict:
   config.model = ml_collections.ConfigDict()
   config.model.name = "bn_inception"
   config.model.dialect = "paper"  # whose implementation to match; empty for the model's default
-  config.model.activation = "relu"  # relu, sigmoid
+  config.model.activation = "relu"  # relu, sigmoid, tanh
   config.model.local_response_norm = False  # of bn_inception; a dialect says it of others
   config.model.dropout_rate = 0.0
+  config.model.initial_scale = 1.0  # of the kernels' first values, times the network's own
   config.model.aux_heads = False  # of all but bn_inception; their loss counts with `aux_weight`
   config.model.residual_scales = ()  # of the Inception-ResNets' A, B and C; empty: the dialect's
   config.model.dtype = "float32"  # of activations: float32, bfloat16; parameters stay in float32

@@ -1,4 +1,4 @@
-"""What can be read off the curve of a run's held-out accuracy against steps."""
+"""The runs of a sweep: their names, and what can be read off their curves of held-out accuracy."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -52,8 +52,19 @@ class LearningCurve:
     return None
 
 
-def read(run: RunDirectory) -> LearningCurve:
-  """The curve of a run that has its summary."""
+def run_name(arm: str, rate_factor: float, seed: int) -> str:
+  """Of the run of an arm with one learning rate and one seed."""
+  return f"{arm}-rate_x{rate_factor:.3g}-seed_{seed}"
+
+
+def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
+  """Where one run of a sweep is."""
+  return RunDirectory(directory.path / "runs" / name)
+
+
+def read(directory: RunDirectory, name: str) -> LearningCurve:
+  """The curve of a run of a sweep that has its summary."""
+  run = run_directory(directory, name)
   entries = run.metrics()
   evaluations = [entry for entry in entries if entry["split"] == "eval"]
   logged = [entry for entry in entries if entry["split"] == "train"]

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
+from speedpaper_jax.experiments import learning_curves, train
 from speedpaper_jax.run_directory import RunDirectory
 
 Summary = dict[str, Any]
@@ -65,11 +65,6 @@ def changes(
   return different
 
 
-def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
-  """Where one run of a sweep is."""
-  return RunDirectory(directory.path / "runs" / name)
-
-
 def num_classes(directory: RunDirectory) -> int:
   """Of the data set that the runs of a sweep were trained on."""
   first = min((directory.path / "runs").iterdir())
@@ -79,7 +74,7 @@ def num_classes(directory: RunDirectory) -> int:
 def _run_once(
   name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
 ) -> Summary:
-  this = run_directory(directory, name)
+  this = learning_curves.run_directory(directory, name)
   changed = this.start(config)
   if (this.path / "summary.json").exists():
     if changed:

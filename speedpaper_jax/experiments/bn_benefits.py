@@ -1,0 +1,47 @@
+"""What batch normalization makes possible or superfluous, one factor at a time."""
+
+from typing import Any
+
+import ml_collections
+
+from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.run_directory import RunDirectory
+
+NETWORKS = ("without", "with")
+
+
+def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
+  """Trains the network with every value of the factor, without BN and with it.
+
+  Args:
+    config: of configs/bn_benefits.py; its arms are named by `arm_name`.
+    directory: of the comparison.
+
+  Returns:
+    The summary: see `arms.totals`; `chance`; and for each of `arms` its `rate_factor`, the best of
+    the search, and by seed `final_top1` and `best_top1` on held-out images, `train_top1` on the
+    training batches of the last epoch, and `diverged_at`, a step or None.
+
+  Raises:
+    UserError: see `arms.train`.
+  """
+  trained = arms.train(config, directory)
+  return {
+    **arms.totals(directory),
+    "chance": 1 / sweep.num_classes(directory),
+    "arms": {
+      name: {
+        "rate_factor": arm.rate_factor,
+        "final_top1": [curve.final_top1 for curve in arm.by_seed],
+        "best_top1": [curve.best_top1 for curve in arm.by_seed],
+        "train_top1": [curve.train_top1 for curve in arm.by_seed],
+        "diverged_at": [curve.diverged_at for curve in arm.by_seed],
+      }
+      for name, arm in trained.items()
+    },
+  }
+
+
+def arm_name(value: float, network: str) -> str:
+  """Of one value of the factor and one of `NETWORKS`; a config's keys have no dots."""
+  return f"{network}-{value:g}".replace(".", "_")
