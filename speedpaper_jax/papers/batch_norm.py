@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,23 @@ class Curve:
     if not self.steps[0] / 1.02 <= step <= self.steps[-1] * 1.02:
       return None
     return float(np.interp(step, self.steps, self.values))
+
+
+class Figure3Row(NamedTuple):
+  """A row of the table in Figure 3."""
+
+  name: str
+  steps_to_target: float | None  # to 72.2 %; None for never
+  max_top1: float
+
+
+FIGURE_3 = {
+  "inception": Figure3Row("Inception", 31.0e6, 0.722),
+  "bn_baseline": Figure3Row("BN-Baseline", 13.3e6, 0.727),
+  "bn_x5": Figure3Row("BN-x5", 2.1e6, 0.730),
+  "bn_x30": Figure3Row("BN-x30", 2.7e6, 0.748),
+  "bn_x5_sigmoid": Figure3Row("BN-x5-Sigmoid", None, 0.698),
+}
 
 
 def figure_1a() -> dict[str, Curve]:

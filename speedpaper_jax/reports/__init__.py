@@ -9,6 +9,12 @@ from speedpaper_jax.run_directory import RunDirectory
 # Experiment → module of this package with a function `present(directory)`.
 _PRESENTERS = {
   "train": "train",
+  "bn_fc": "bn_fc",
+  "bn_init": "bn_init",
+  "mnist_bn": "mnist_bn",
+  "covariate_shift": "covariate_shift",
+  "bn_variants": "bn_variants",
+  "bn_benefits": "bn_benefits",
 }
 
 
