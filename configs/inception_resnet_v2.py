@@ -3,7 +3,8 @@
   python -m speedpaper_jax.main --config=configs/inception_resnet_v2.py
   python -m speedpaper_jax.main --config=configs/inception_resnet_v2.py:data=mnist
 
-`data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100 or imagenet2012.
+`data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100, imagenet2012
+or folder (`--config.data.dir` names it).
 
 The first command reached 98.59 % of the held-out digits, after 6 minutes on two CPU cores.
 

@@ -7,6 +7,7 @@ continues an interrupted run.
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -25,8 +26,7 @@ _LIST = flags.DEFINE_bool("list", False, "Print the experiments and exit.")
 def main(argv: list[str]) -> None:
   """Runs the experiment that the flags name."""
   if _LIST.value:
-    for path, line in config_files.list_configs():
-      print(f"{path}  {line}")
+    _print_list(config_files.list_configs())
     return
   if len(argv) > 1:
     raise UserError(f"'{argv[1]}' is no flag; flags begin with --, as in --config={argv[1]}.")
@@ -53,6 +53,14 @@ def main(argv: list[str]) -> None:
   page = report.write(directory)
   print(f"{page.result}\nreport {directory.path / report.NAME}", flush=True)
   print(f"workdir {directory.path}", flush=True)
+
+
+def _print_list(configs: Sequence[config_files.Listed]) -> None:
+  width = max((len(str(config.path)) for config in configs), default=0)
+  for config in configs:
+    minutes = "" if config.minutes is None else f"{config.minutes:.1f}"
+    print(f"{config.path!s:{width}}  {minutes:>4} min  {config.line}")
+  print("The minutes are those of the default command, --config=FILE, on two CPU cores.")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ import ml_collections
 import pytest
 
 from speedpaper_jax.config import (
+  Listed,
   check_overrides,
   flat_keys,
   list_configs,
@@ -120,10 +121,18 @@ def test_flat_keys(config):
 
 
 def test_list(tmp_path):
-  (tmp_path / "b.py").write_text('"""Second.\n\nMore."""\n')
-  (tmp_path / "a.py").write_text('"""First."""\n')
-  (tmp_path / "c.py").touch()
+  (tmp_path / "b.py").write_text('"""Second.\n\nIt takes 90 seconds on two\nCPU cores."""\n')
+  (tmp_path / "a.py").write_text('"""First.\n\n4.5 minutes on two CPU cores."""\n')
+  (tmp_path / "c.py").write_text('"""Third."""\n')
+  (tmp_path / "d.py").touch()
   assert list_configs(str(tmp_path)) == [
-    (tmp_path / "a.py", "First."),
-    (tmp_path / "b.py", "Second."),
+    Listed(tmp_path / "a.py", "First.", 4.5),
+    Listed(tmp_path / "b.py", "Second.", 1.5),
+    Listed(tmp_path / "c.py", "Third.", None),
   ]
+
+
+def test_every_config_says_how_long_it_takes():
+  listed = list_configs()
+  assert listed
+  assert [config.path for config in listed if config.minutes is None] == []

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import re
 import sys
 
 import pytest
@@ -105,9 +106,8 @@ def refused(scratch, *arguments, **options):
 @pytest.mark.slow
 class TestProcess:
   def test_list(self, scratch):
-    assert "configs/bn_inception.py  BN-Inception and" in run(
-      scratch, "-m", "speedpaper_jax.main", "--list"
-    )
+    listed = run(scratch, "-m", "speedpaper_jax.main", "--list")
+    assert re.search(r"^configs/bn_inception\.py +3\.0 min  BN-Inception and", listed, re.MULTILINE)
 
   def test_a_reader_that_has_seen_enough(self, scratch, tmp_path):
     with start(scratch, *TINY, f"--workdir={tmp_path}", *config_flags()) as process:
