@@ -1,8 +1,8 @@
 """The command line: what is wrong is told in one sentence, and nothing is left behind."""
 
 import json
-import shlex
 import re
+import shlex
 import sys
 
 import pytest
