@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -17,7 +19,7 @@ from speedpaper_jax.run_directory import RunDirectory
 _ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}
 _MOST_LAYERS = 8  # side by side
 _RIDGES = (
-  "Every panel has the same axes. The height of a ridge is the square root of the share of the "
+  "All layers have the same axes. The height of a ridge is the square root of the share of the "
   f"values, cut at {100 * ridgelines.HIGHEST_SHARE:.0f} %; outliers, 0.2 % at either end, may lie "
   "beyond the axis. Before training, at epoch 0, the moving averages are still 0 and 1, and batch "
   "normalization changes nothing in inference."
@@ -34,8 +36,20 @@ def present(directory: RunDirectory) -> Page:
   arrays = directory.read_arrays()
   layers = evenly_spaced(range(arrays["with/inputs"].shape[1]), _MOST_LAYERS)
   epochs = shown_epochs(config["epochs"])
-  for name in ("inputs", "activations"):
-    _draw_distributions(directory, name, arrays, epochs, layers)
+  draw(
+    directory,
+    "inputs",
+    lambda figure: _paint_inputs_and_outputs(figure, arrays, epochs, layers),
+    width=10.5,
+    height=5,
+  )
+  draw(
+    directory,
+    "activations",
+    lambda figure: _paint_distributions(figure, "activations", arrays, epochs, layers),
+    width=9,
+    height=5,
+  )
   variance = summary["test_variance"]
   draw(directory, "loss", lambda figure: _paint_loss(figure, arrays, variance))
   draw(directory, "fit", lambda figure: _paint_fit(figure, arrays))
@@ -47,7 +61,11 @@ def present(directory: RunDirectory) -> Page:
         "What the layers see",
         paragraphs=[_collapse(arrays)],
         parts=[
-          Figure("inputs", f"Inputs of the nonlinearities on the test set. {_RIDGES}"),
+          Figure(
+            "inputs",
+            "Inputs of the nonlinearities on the test set, and on the right the network's output "
+            f"after the last epoch over the test set's points. {_RIDGES}",
+          ),
           Figure("activations", "Activations, which are the nonlinearities' outputs, likewise."),
         ],
       ),
@@ -162,27 +180,37 @@ def _losses(arrays: Mapping[str, np.ndarray]) -> Table:
   )
 
 
-def _draw_distributions(
-  directory: RunDirectory,
+def _paint_inputs_and_outputs(
+  figure: matplotlib.figure.Figure,
+  arrays: Mapping[str, np.ndarray],
+  epochs: Sequence[int],
+  layers: Sequence[int],
+) -> None:
+  left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(3.6, 1)).flat
+  _paint_distributions(left, "inputs", arrays, epochs, layers)
+  panels = right.subplots(len(TWO_NETWORKS), 1, sharex=True)
+  for axes, network in zip(panels, TWO_NETWORKS, strict=True):
+    _plot_test_set(axes, arrays)
+    _plot_outputs(axes, arrays, network)
+    axes.tick_params(labelsize=10)
+  panels[0].set_title("output", fontsize=11)
+  right.supxlabel("x", fontsize=12)
+
+
+def _paint_distributions(
+  figure: matplotlib.figure.FigureBase,
   name: str,
   arrays: Mapping[str, np.ndarray],
   epochs: Sequence[int],
   layers: Sequence[int],
 ) -> None:
-  values = {network: arrays[f"{network}/{name}"][epochs][:, layers] for network in TWO_NETWORKS}
-  draw(
-    directory,
-    name,
-    lambda figure: ridgelines.paint(
-      figure,
-      values,
-      times=epochs,
-      layers=[layer + 1 for layer in layers],
-      time="after epoch",
-      value="input of a nonlinearity" if name == "inputs" else "activation",
-    ),
-    width=9,
-    height=5,
+  ridgelines.paint(
+    figure,
+    {network: arrays[f"{network}/{name}"][epochs][:, layers] for network in TWO_NETWORKS},
+    times=epochs,
+    layers=[layer + 1 for layer in layers],
+    time="after epoch",
+    value="input of a nonlinearity" if name == "inputs" else "activation",
   )
 
 
@@ -205,17 +233,35 @@ def _paint_loss(
 
 def _paint_fit(figure: matplotlib.figure.Figure, arrays: Mapping[str, np.ndarray]) -> None:
   axes = figure.subplots()
-  x, y = arrays["test_x"], arrays["test_y"]
-  text = matplotlib.rcParams["text.color"]
-  axes.plot(x, y, "o", color=text, alpha=0.35, markersize=3.5, markeredgewidth=0, label="test set")
-  axes.plot(x, parabola(x), ":", color=text, label="x² − 5")
+  _plot_test_set(axes, arrays)
+  x = arrays["test_x"]
+  axes.plot(x, parabola(x), ":", color=matplotlib.rcParams["text.color"], label="x² − 5")
   for network in TWO_NETWORKS:
-    outputs = arrays[f"{network}/outputs"][-1]
-    axes.plot(x, outputs, color=NETWORK_COLORS[network], label=LABELS[network])
+    _plot_outputs(axes, arrays, network)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
   axes.set_xlabel("x")
   axes.set_ylabel("y")
   figure.legend(loc="outside upper center", ncols=4)
+
+
+def _plot_test_set(axes: matplotlib.axes.Axes, arrays: Mapping[str, np.ndarray]) -> None:
+  axes.plot(
+    arrays["test_x"],
+    arrays["test_y"],
+    "o",
+    color=matplotlib.rcParams["text.color"],
+    alpha=0.35,
+    markersize=3.5,
+    markeredgewidth=0,
+    label="test set",
+  )
+
+
+def _plot_outputs(
+  axes: matplotlib.axes.Axes, arrays: Mapping[str, np.ndarray], network: str
+) -> None:
+  outputs = arrays[f"{network}/outputs"][-1]
+  axes.plot(arrays["test_x"], outputs, color=NETWORK_COLORS[network], label=LABELS[network])
 
 
 def parabola(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ _HIGHEST_RIDGE = 0.9  # in distances of two base lines
 
 
 def paint(
-  figure: matplotlib.figure.Figure,
+  figure: matplotlib.figure.FigureBase,
   values: Mapping[str, np.ndarray],
   *,
   times: Sequence[int],
@@ -26,7 +26,7 @@ def paint(
   """Draws a row of panels for each network; all have the same axes.
 
   Args:
-    figure: empty.
+    figure: an empty one, or a part of one.
     values: for each network [times, layers, N]; what is not finite is left out.
     times: at which they were found.
     layers: their numbers.
