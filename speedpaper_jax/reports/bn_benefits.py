@@ -42,7 +42,7 @@ FACTORS = {
   ),
   "init": Factor(
     "Initial scale",
-    "initial scale of the kernels, times the usual one",
+    "initial scale, times the usual one",
     "Section 1: the network depends less on the scale of its initial values.",
     "×{:g}".format,
   ),
@@ -191,7 +191,7 @@ def _trained_range(factor: Factor, cells: Sequence[Cell], chance: float) -> str:
   network = _sentence_start(LABELS[cells[0].network])
   learned = [cell for cell in cells if statistics.mean(cell.final_top1) > chance + (1 - chance) / 2]
   if not learned:
-    return f"{network} the network learns at none of the values of: {factor.label}."
+    return f"{network} the network learns at no {factor.label.partition(',')[0]} tried."
   best = max(learned, key=lambda cell: statistics.mean(cell.final_top1))
   values = ", ".join(factor.text(cell.value) for cell in learned)
   return (
