@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
+import tiny
 
 from speedpaper_jax import build, parallel
 from speedpaper_jax.data.augment import Augmentation
@@ -134,6 +136,23 @@ def test_an_unknown_value_is_refused_with_the_nearest_one(config, section, field
   message = str(refusal.value)
   assert message.startswith(f"config.{section}.{field}='{value}' is unknown. Did you mean '")
   assert f"'{nearest}'" in message
+
+
+def test_initial_scale_is_of_the_kernels_alone(config, monkeypatch):
+  monkeypatch.setattr(registry, "create", tiny.create)
+  mesh, optimizer = parallel.make_mesh(), optax.sgd(0.1)
+
+  def params():
+    return build.initial_state(config, build_model(config), optimizer, mesh).params
+
+  once = params()
+  config.model.initial_scale = 3.0
+  thrice = params()
+  for (path, value), scaled in zip(
+    jax.tree_util.tree_leaves_with_path(once), jax.tree.leaves(thrice), strict=True
+  ):
+    factor = 3 if path[-1].key == "kernel" else 1
+    assert jnp.allclose(factor * value, scaled, rtol=1e-6), path
 
 
 def test_an_unknown_way_to_run_is_refused(config):

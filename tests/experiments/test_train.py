@@ -211,8 +211,9 @@ class TestDivergence:
   """What is not finite is never saved, and never trained on in silence."""
 
   def expect(self, config, directory, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(train.DivergenceError, match=message) as error:
       train.run(config, directory)
+    assert f"step {error.value.step}" in str(error.value)
     assert not (directory.path / "summary.json").exists()
 
   def test_absurd_learning_rate(self, config, directory):

@@ -7,9 +7,15 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from numpy.testing import assert_allclose, assert_array_equal
 
-from speedpaper_jax.models import ops
+from speedpaper_jax.models import features, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings, kernel_init
+from speedpaper_jax.models.layers import (
+  ACTIVATIONS,
+  ConvBlock,
+  Dropout,
+  LayerSettings,
+  kernel_init,
+)
 
 KEYS = {"dropout": jax.random.key(7)}
 X = np.random.default_rng(0).normal(size=(2, 9, 8, 3)).astype("float32")
@@ -163,3 +169,13 @@ class TestConvBlock:
     y, variables = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), X, train=True))
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("batch_norm", [None, BatchNorm()])
+def test_a_blocks_output_is_the_nonlinearity_of_what_it_leaves(activation, batch_norm):
+  block = ConvBlock(4, (3, 3), LayerSettings(batch_norm, activation))
+  variables = block.init(KEYS["dropout"], X, train=False)
+  (inputs,) = features.nonlinearity_inputs(block, variables, X, train=True).values()
+  outputs, _ = block.apply(variables, X, train=True, mutable=["batch_stats"])
+  assert_allclose(ACTIVATIONS[activation](inputs), outputs, rtol=1e-6)
