@@ -100,7 +100,8 @@ def result(arrays: Mapping[str, np.ndarray], variance: float) -> str:
     f"has {variance:.1f}."
   )
   for network in TWO_NETWORKS:
-    if np.ptp(arrays[f"{network}/outputs"][-1]) < 0.01 * np.sqrt(variance):
+    outputs = arrays[f"{network}/outputs"][-1]
+    if np.isfinite(outputs).all() and np.ptp(outputs) < 0.01 * np.sqrt(variance):
       sentence += f" {network.capitalize()} batch normalization the output is the same for every x."
   return sentence
 
@@ -113,7 +114,11 @@ def shown_epochs(last: int) -> list[int]:
 def _loss(losses: np.ndarray) -> tuple[str, str]:
   """A verb and the last loss."""
   second_half = losses[len(losses) // 2 :]
-  settled = len(second_half) > 1 and np.ptp(second_half) <= 0.01 * losses[-1]
+  settled = (
+    len(second_half) > 1
+    and np.isfinite(second_half).all()
+    and np.ptp(second_half) <= 0.01 * losses[-1]
+  )
   return "has settled at" if settled else "is", f"{losses[-1]:.1f}"
 
 
@@ -123,7 +128,8 @@ def _collapse(arrays: Mapping[str, np.ndarray]) -> str:
   clauses = []
   for network in TWO_NETWORKS:
     last = arrays[f"{network}/inputs"][-1]
-    first_layer, *_, last_layer = last.reshape(len(last), examples, -1).std(1).mean(1)
+    with np.errstate(invalid="ignore"):  # of a network that diverged
+      first_layer, *_, last_layer = last.reshape(len(last), examples, -1).std(1).mean(1)
     clauses.append(
       f"{LABELS[network]} it is {_deviation(first_layer)} in the first layer and "
       f"{_deviation(last_layer)} in the last"
@@ -135,6 +141,8 @@ def _collapse(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _deviation(number: float) -> str:
+  if not np.isfinite(number):
+    return "not finite"
   return "less than 0.01" if number < 0.01 else f"{number:.2f}"
 
 
