@@ -145,6 +145,12 @@ def typical_unit(percentiles: np.ndarray) -> int:
   return int(np.argsort(spread)[len(spread) // 2])
 
 
+def _percentiles(arrays: Mapping[str, np.ndarray], network: str) -> np.ndarray:
+  """[T, 3, units], NaN where a network has diverged."""
+  percentiles = arrays[f"{network}/percentiles"]
+  return np.where(np.isfinite(percentiles), percentiles, np.nan)
+
+
 def _measured_by(steps: np.ndarray, step: int) -> int | None:
   """The row of the last measurement up to a step."""
   row = int(np.searchsorted(steps, step, side="right")) - 1
@@ -229,7 +235,7 @@ def _paint_percentiles(
   panels = figure.subplots(2 if published else 1, 2, sharex=True, sharey=True, squeeze=False)
   steps = arrays["step"]
   for axes, network in zip(panels[0], TWO_NETWORKS, strict=True):
-    percentiles = arrays[f"{network}/percentiles"]
+    percentiles = _percentiles(arrays, network)
     unit = percentiles[:, :, typical_unit(percentiles)]
     _plot_percentiles(axes, [steps] * 3, list(unit.T), NETWORK_COLORS[network])
     axes.set_title(LABELS[network])
@@ -280,7 +286,7 @@ def _paint_affine(figure: matplotlib.figure.Figure, arrays: Mapping[str, np.ndar
   right.plot(x, 0.5 + x / 4, "--", color=text, linewidth=1)
   for place, (network, label) in enumerate(LABELS.items()):
     color = NETWORK_COLORS[network]
-    percentiles = arrays[f"{network}/percentiles"]
+    percentiles = _percentiles(arrays, network)
     spread = percentiles[:, -1] - percentiles[:, 0]
     low, middle, high = np.percentile(spread, (10, 50, 90), axis=1)
     left.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
