@@ -191,6 +191,7 @@ def _train(
     "with": network(batch_norm=side_by_side.build_batch_norm(config), use_bias=False),
   }
   accuracies: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+  config = config.copy_and_resolve_references()  # its rate is set below
   for rate in section.learning_rates:
     config.optimizer.learning_rate = rate
     comparison = SideBySide(
