@@ -29,9 +29,10 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
 
   Returns:
     The summary: `steps`, `seconds`, the names of `layers`, and for each of `networks` its `top1` on
-    held-out images at the end, and the median over layers and measurements of its `drift`.
+    held-out images at the end, and the medians over layers and measurements of its `drift` and
+    its `unnormalized_drift`.
     arrays.npz has, a row for each of T measurements, `step` [T], and for each network `NAME/top1`
-    [T] and `NAME/mean`, `NAME/std` and `NAME/drift` [T, layers], as
+    [T] and `NAME/mean`, `NAME/std`, `NAME/drift` and `NAME/unnormalized_drift` [T, layers], as
     `nonlinearity_statistics.by_layer` has them.
 
   Raises:
@@ -63,6 +64,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       name: {
         "top1": float(arrays[f"{name}/top1"][-1]),
         "drift": float(np.median(arrays[f"{name}/drift"])),
+        "unnormalized_drift": float(np.median(arrays[f"{name}/unnormalized_drift"])),
       }
       for name in comparison.networks
     },

@@ -33,7 +33,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     The summary: `steps`, `seconds` and, for each of `networks`, `top1` on held-out digits at the
     end. arrays.npz has, a row for each of T measurements, `step` [T] and for each network
     `NAME/top1` [T], `NAME/percentiles` [T, 3, units] of the inputs of the last hidden layer's
-    sigmoids, and `NAME/mean`, `NAME/std` and `NAME/drift` [T, layers], as
+    sigmoids, and `NAME/mean`, `NAME/std`, `NAME/drift`, `NAME/unnormalized_drift` [T, layers] as
     `nonlinearity_statistics.by_layer` has them.
 
   Raises:

@@ -5,7 +5,7 @@ training internal covariate shift.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,24 +26,43 @@ Measurement = dict[str, np.ndarray]
 _LINES = 10  # printed in the course of a run
 
 
-class Statistics(flax.struct.PyTreeNode):
-  """Of each layer's nonlinearity inputs, over the examples and locations.
+class Distribution(flax.struct.PyTreeNode):
+  """Of each layer's features, over the examples and locations.
 
   Attributes:
-    mean: for each layer [C], a feature's mean.
-    std: for each layer [C], its standard deviation.
+    mean: for each layer [C].
+    std: for each layer [C], the standard deviation.
   """
 
   mean: tuple[jax.Array, ...]
   std: tuple[jax.Array, ...]
 
+  @classmethod
+  def of(cls, layers: Iterable[jax.Array]) -> "Distribution":
+    """Of values [N, ..., C]."""
+    values = [x.reshape(-1, x.shape[-1]) for x in layers]
+    return cls(tuple(jnp.mean(x, 0) for x in values), tuple(jnp.std(x, 0) for x in values))
+
+
+class Statistics(flax.struct.PyTreeNode):
+  """Of all layers.
+
+  Attributes:
+    inputs: of the nonlinearities.
+    unnormalized: of what batch normalization makes them of, Wu; without it, the same.
+  """
+
+  inputs: Distribution
+  unnormalized: Distribution
+
 
 def measure(network: nn.Module, variables: Mapping[str, PyTree], inputs: jax.Array) -> Statistics:
   """The statistics while the network trains: normalised, if at all, by those of `inputs`."""
-  layers = features.nonlinearity_inputs(network, variables, inputs, train=True).values()
-  values = [x.reshape(-1, x.shape[-1]) for x in layers]
+  unnormalized, normalized = features.linear_outputs_and_nonlinearity_inputs(
+    network, variables, inputs, train=True
+  )
   return Statistics(
-    mean=tuple(jnp.mean(x, 0) for x in values), std=tuple(jnp.std(x, 0) for x in values)
+    inputs=Distribution.of(normalized.values()), unnormalized=Distribution.of(unnormalized.values())
   )
 
 
@@ -67,21 +86,27 @@ def by_layer(before: Statistics, after: Statistics) -> dict[str, jax.Array]:
     after: after it, on the same inputs.
 
   Returns:
-    `mean` and `std` of `before`, averaged over a layer's features, and `drift`: by how much of its
-    standard deviation a feature's mean moves in the step, again on average. Each [layers].
+    `mean` and `std` of the nonlinearities' inputs `before`, averaged over a layer's features;
+    `drift`: by how much of its standard deviation a feature's mean moves in the step, again on
+    average; and `unnormalized_drift`, the same of Wu. Each [layers]. Batch normalization makes the
+    mean of an input its β and the deviation its γ, so that it drifts with these alone.
   """
-  tiny = jnp.finfo(before.std[0].dtype).tiny  # a unit that is off has neither deviation nor drift
-
-  def drift(mean: jax.Array, std: jax.Array, moved_mean: jax.Array) -> jax.Array:
-    return jnp.mean(jnp.abs(moved_mean - mean) / jnp.maximum(std, tiny))
-
   return {
-    "mean": jnp.stack([jnp.mean(mean) for mean in before.mean]),
-    "std": jnp.stack([jnp.mean(std) for std in before.std]),
-    "drift": jnp.stack(
-      [drift(*layer) for layer in zip(before.mean, before.std, after.mean, strict=True)]
-    ),
+    "mean": jnp.stack([jnp.mean(mean) for mean in before.inputs.mean]),
+    "std": jnp.stack([jnp.mean(std) for std in before.inputs.std]),
+    "drift": _drift(before.inputs, after.inputs),
+    "unnormalized_drift": _drift(before.unnormalized, after.unnormalized),
   }
+
+
+def _drift(before: Distribution, after: Distribution) -> jax.Array:
+  tiny = jnp.finfo(before.std[0].dtype).tiny  # a unit that is off has neither deviation nor drift
+  return jnp.stack(
+    [
+      jnp.mean(jnp.abs(moved - mean) / jnp.maximum(std, tiny))
+      for mean, std, moved in zip(before.mean, before.std, after.mean, strict=True)
+    ]
+  )
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -105,8 +130,8 @@ def train_and_measure(
     test: held-out examples.
 
   Yields:
-    `step`, and for each network `NAME/top1`, `NAME/mean`, `NAME/std` and `NAME/drift`, see
-    `by_layer`; and the states after the step.
+    `step`, and for each network `NAME/top1`, and `NAME/mean` and so on of `by_layer`; and the
+    states after the step.
   """
   states = comparison.initial_states([config.seed], train.inputs[:1])
   batches = side_by_side.batches(len(train.inputs), config.batch_size, config.seed)

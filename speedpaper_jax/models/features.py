@@ -15,6 +15,7 @@ from speedpaper_jax.errors import UserError
 
 FEATURES = "features"
 AUX_LOGITS = "aux_logits"
+LINEAR_OUTPUTS = "linear_outputs"
 NONLINEARITY_INPUTS = "nonlinearity_inputs"
 
 
@@ -36,6 +37,11 @@ def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
 def aux_logits(network: nn.Module, name: str, logits: jax.Array) -> None:
   """Leaves the logits of an auxiliary head, [N, num_classes], for the loss."""
   _leave(network, AUX_LOGITS, name, logits)
+
+
+def linear_output(layer: nn.Module, x: jax.Array) -> None:
+  """Leaves a layer's Wu, or Wu + b, before any normalization, [N, ..., C]."""
+  _leave(layer, LINEAR_OUTPUTS, "x", x)
 
 
 def nonlinearity_input(layer: nn.Module, x: jax.Array) -> None:
@@ -81,8 +87,25 @@ def nonlinearity_inputs(
   Returns:
     Layer → [N, ..., C], such as "inception_3a/conv_1x1" or "hidden_1", from the input on.
   """
-  _, left = network.apply(
-    variables, inputs, train=train, mutable=[NONLINEARITY_INPUTS, "batch_stats"]
+  _, nonlinearity_inputs = linear_outputs_and_nonlinearity_inputs(
+    network, variables, inputs, train=train
   )
-  flat = flax.traverse_util.flatten_dict(left[NONLINEARITY_INPUTS], sep="/")
-  return {name.removesuffix("/x"): x for name, x in flat.items()}
+  return nonlinearity_inputs
+
+
+def linear_outputs_and_nonlinearity_inputs(
+  network: nn.Module, variables: Mapping[str, Any], inputs: jax.Array, *, train: bool
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """What is before and what is behind the normalization of each layer; see `nonlinearity_inputs`.
+
+  Without batch normalization they are the same.
+  """
+  _, left = network.apply(
+    variables, inputs, train=train, mutable=[LINEAR_OUTPUTS, NONLINEARITY_INPUTS, "batch_stats"]
+  )
+
+  def by_layer(collection: str) -> dict[str, jax.Array]:
+    flat = flax.traverse_util.flatten_dict(left[collection], sep="/")
+    return {name.removesuffix("/x"): x for name, x in flat.items()}
+
+  return by_layer(LINEAR_OUTPUTS), by_layer(NONLINEARITY_INPUTS)

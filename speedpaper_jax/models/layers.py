@@ -173,6 +173,7 @@ class ConvBlock(nn.Module):
         name="conv",
       )
     x = convolution(x)
+    features.linear_output(self, x)
     if batch_norm is not None:
       x = batch_norm.copy(name="batch_norm")(x, train=train)
     features.nonlinearity_input(self, x)

@@ -34,6 +34,7 @@ class HiddenLayer(nn.Module):
       bias_init=self.bias_init,
       name="dense",
     )(x)
+    features.linear_output(self, x)
     if self.batch_norm is not None:
       x = self.batch_norm.copy(name="batch_norm")(x, train=train)
     features.nonlinearity_input(self, x)
