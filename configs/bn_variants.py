@@ -36,7 +36,7 @@ EPOCHS = {
   "fashion_mnist": 1,
   "cifar10": 4,
   "cifar100": 8,
-  "folder": 10,
+  "folder": 6,
   "imagenet2012": None,
 }
 EVALUATIONS = 20
