@@ -46,12 +46,18 @@ def config_of(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return config
 
 
-def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Arm]:
+def train(
+  config: ml_collections.ConfigDict, directory: RunDirectory
+) -> tuple[dict[str, Arm], dict[str, Any]]:
   """Trains all arms of a comparison, each run in a directory of its own in `runs/`.
 
   Args:
     config: has `base`, `arms`, `rate_factors` and `seeds`.
     directory: of the comparison.
+
+  Returns:
+    The arms by name; and of all runs together how many `runs` and `steps` there were, and the
+    `seconds` they took.
 
   Raises:
     UserError: see `sweep.run`; or there is no seed, or no rate.
@@ -61,12 +67,15 @@ def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[st
       raise UserError(f"config.{field} is empty; the comparison needs one at least.")
   directory.start(config)
   first, *others = config.seeds
+  summaries: dict[str, sweep.Summary] = {}
 
   def curve(arm: str, factor: float, seed: int) -> LearningCurve:
     return learning_curves.read(directory, run_name(arm, factor, seed))
 
   def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
-    sweep.run({run_name(*run): run_config(config, *run) for run in runs}, directory)
+    summaries.update(
+      sweep.run({run_name(*run): run_config(config, *run) for run in runs}, directory)
+    )
 
   train_runs([(arm, factor, first) for arm in config.arms for factor in config.rate_factors])
   searched = {
@@ -75,9 +84,14 @@ def train(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[st
   }
   chosen = {arm: best_factor(by_factor) for arm, by_factor in searched.items()}
   train_runs([(arm, chosen[arm], seed) for seed in others for arm in config.arms])
-  return {
+  trained = {
     arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
     for arm in config.arms
+  }
+  return trained, {
+    "runs": len(summaries),
+    "steps": sum(summary["steps"] for summary in summaries.values()),
+    "seconds": sum(summary["seconds"] for summary in summaries.values()),
   }
 
 
@@ -99,15 +113,3 @@ def best_factor(searched: Mapping[float, LearningCurve]) -> float:
     return curve.best_top1, -min(curve.loss, default=float("inf"))
 
   return max(searched, key=rank)
-
-
-def totals(directory: RunDirectory) -> dict[str, Any]:
-  """Steps and seconds of all runs of a comparison together."""
-  summaries = [
-    RunDirectory(path).read("summary.json") for path in sorted((directory.path / "runs").iterdir())
-  ]
-  return {
-    "runs": len(summaries),
-    "steps": sum(summary["steps"] for summary in summaries),
-    "seconds": sum(summary["seconds"] for summary in summaries),
-  }

@@ -18,16 +18,16 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     directory: of the comparison.
 
   Returns:
-    The summary: see `arms.totals`; `chance`; and for each of `arms` its `rate_factor`, the best of
+    The summary: `runs`, `steps` and `seconds` of all runs together; `chance`; and for each of `arms` its `rate_factor`, the best of
     the search, and by seed `final_top1` and `best_top1` on held-out images, `train_top1` on the
     training batches of the last epoch, and `diverged_at`, a step or None.
 
   Raises:
     UserError: see `arms.train`.
   """
-  trained = arms.train(config, directory)
+  trained, totals = arms.train(config, directory)
   return {
-    **arms.totals(directory),
+    **totals,
     "chance": 1 / sweep.num_classes(directory),
     "arms": {
       name: {

@@ -22,7 +22,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     directory: of the comparison.
 
   Returns:
-    The summary: see `arms.totals` and `compare`.
+    The summary: `runs`, `steps` and `seconds` of all runs together, and what `compare` returns.
 
   Raises:
     UserError: see `arms.train`; or the baseline is none of the arms.
@@ -31,9 +31,9 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     raise UserError(
       f"config.baseline='{config.baseline}' is none of the arms: {', '.join(config.arms)}."
     )
-  trained = arms.train(config, directory)
+  trained, totals = arms.train(config, directory)
   return {
-    **arms.totals(directory),
+    **totals,
     **compare(trained, config.baseline, sweep.num_classes(directory)),
   }
 
