@@ -56,8 +56,8 @@ def train(
     directory: of the comparison.
 
   Returns:
-    The arms by name; and of all runs together how many `runs` and `steps` there were, and the
-    `seconds` they took.
+    The arms by name; and of all runs together how many `runs` and `steps` there were, the `seconds`
+    they took, and `num_classes`.
 
   Raises:
     UserError: see `sweep.run`; or there is no seed, or no rate.
@@ -88,7 +88,9 @@ def train(
     arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
     for arm in config.arms
   }
+  one = learning_curves.run_directory(directory, next(iter(summaries)))
   return trained, {
+    "num_classes": one.read("model.json")["num_classes"],
     "runs": len(summaries),
     "steps": sum(summary["steps"] for summary in summaries.values()),
     "seconds": sum(summary["seconds"] for summary in summaries.values()),

@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.experiments import arms
 from speedpaper_jax.run_directory import RunDirectory
 
 NETWORKS = ("without", "with")
@@ -18,9 +18,10 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     directory: of the comparison.
 
   Returns:
-    The summary: `runs`, `steps` and `seconds` of all runs together; `chance`; and for each of `arms` its `rate_factor`, the best of
-    the search, and by seed `final_top1` and `best_top1` on held-out images, `train_top1` on the
-    training batches of the last epoch, and `diverged_at`, a step or None.
+    The summary: what `arms.train` says of all runs together; `chance`; and for each of `arms` its
+    `rate_factor`, the best of the search, and by seed `final_top1` and `best_top1` on held-out
+    images, `train_top1` on the training batches of the last epoch, and `diverged_at`, a step or
+    None.
 
   Raises:
     UserError: see `arms.train`.
@@ -28,7 +29,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   trained, totals = arms.train(config, directory)
   return {
     **totals,
-    "chance": 1 / sweep.num_classes(directory),
+    "chance": 1 / totals["num_classes"],
     "arms": {
       name: {
         "rate_factor": arm.rate_factor,

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.experiments import arms
 from speedpaper_jax.experiments.arms import Arm
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -22,7 +22,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     directory: of the comparison.
 
   Returns:
-    The summary: `runs`, `steps` and `seconds` of all runs together, and what `compare` returns.
+    The summary: what `arms.train` says of all runs together, and what `compare` returns.
 
   Raises:
     UserError: see `arms.train`; or the baseline is none of the arms.
@@ -34,7 +34,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   trained, totals = arms.train(config, directory)
   return {
     **totals,
-    **compare(trained, config.baseline, sweep.num_classes(directory)),
+    **compare(trained, config.baseline, totals["num_classes"]),
   }
 
 

@@ -65,12 +65,6 @@ def changes(
   return different
 
 
-def num_classes(directory: RunDirectory) -> int:
-  """Of the data set that the runs of a sweep were trained on."""
-  first = min((directory.path / "runs").iterdir())
-  return RunDirectory(first).read("model.json")["num_classes"]
-
-
 def _run_once(
   name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
 ) -> Summary:
