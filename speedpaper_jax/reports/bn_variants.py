@@ -124,7 +124,7 @@ def _remarks(summary: Mapping[str, Any], baseline: str) -> list[str]:
 
 def _table(config: Mapping[str, Any], summary: Mapping[str, Any], arms: Sequence[str]) -> Table:
   rows = []
-  baseline_steps = paper.FIGURE_3["inception"].steps_to_target
+  speedups = paper.speedups()
   for arm in arms:
     found = summary["arms"][arm]
     printed = paper.FIGURE_3.get(arm)
@@ -135,7 +135,7 @@ def _table(config: Mapping[str, Any], summary: Mapping[str, Any], arms: Sequence
     else:
       beside = (
         f"{printed.steps_to_target / 1e6:.1f}M",
-        f"{baseline_steps / printed.steps_to_target:.1f}",
+        f"{speedups[arm]:.1f}",
         f"{100 * printed.max_top1:.1f}",
       )
     rows.append(
