@@ -51,7 +51,8 @@ def classification(path, name, networks, layers, summary, steps, accuracies, **c
     arrays[f"{network}/top1"] = np.array(accuracies[network])
     arrays[f"{network}/mean"] = generator.normal(0, 1, shape)
     arrays[f"{network}/std"] = generator.uniform(0.5, 2, shape)
-    arrays[f"{network}/drift"] = 10 ** generator.uniform(-8, 0, shape)
+    for drift in ("drift", "unnormalized_drift"):
+      arrays[f"{network}/{drift}"] = 10 ** generator.uniform(-8, 0, shape)
     if name == "mnist_bn":
       values = generator.normal(0, 1, (len(steps), 3, 5))
       arrays[f"{network}/percentiles"] = np.sort(values, axis=1)

@@ -74,16 +74,21 @@ def present(directory: RunDirectory) -> Page:
 def result(summary: Mapping[str, Any]) -> str:
   """The median drifts and the accuracies; a drift that is not smaller with BN is told as such."""
   without, with_batch_norm = (summary["networks"][network] for network in TWO_NETWORKS)
-  sentence = (
+  sentences = [
     f"In one step of training the mean of a nonlinearity's input drifts by "
-    f"{_decimal(without['drift'])} of its standard deviation without batch normalization and by "
-    f"{_decimal(with_batch_norm['drift'])} with it, as the median over layers and time; after "
-    f"{summary['steps']:,} steps the accuracy on held-out images is {percent(without['top1'])} "
-    f"and {percent(with_batch_norm['top1'])}."
+    f"{_decimal(without['drift'])} of its standard deviation without batch normalization. With it "
+    f"the drift is {_decimal(with_batch_norm['unnormalized_drift'])} before normalization and "
+    f"{_decimal(with_batch_norm['drift'])} after it.",
+  ]
+  if not with_batch_norm["drift"] < without["drift"]:
+    sentences.append("In this run it is not smaller with batch normalization.")
+  elif not with_batch_norm["unnormalized_drift"] < without["drift"]:
+    sentences.append("Before normalization it is not smaller than without, in this run.")
+  sentences.append(
+    f"After {summary['steps']:,} steps the accuracy on held-out images is "
+    f"{percent(without['top1'])} without and {percent(with_batch_norm['top1'])} with it."
   )
-  if with_batch_norm["drift"] < without["drift"]:
-    return sentence
-  return f"{sentence} In this run the drift is not smaller with batch normalization."
+  return " ".join(sentences)
 
 
 def module_labels(layers: Sequence[str]) -> dict[int, str]:
@@ -109,21 +114,22 @@ def _totals(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Tab
   rows = []
   for network in TWO_NETWORKS:
     found = summary["networks"][network]
-    by_layer = np.median(arrays[f"{network}/drift"], 0)
+    by_layer = np.median(arrays[f"{network}/unnormalized_drift"], 0)
     most = int(np.argmax(by_layer))
     rows.append(
       (
         LABELS[network],
         _decimal(found["drift"]),
+        _decimal(found["unnormalized_drift"]),
         f"{_decimal(by_layer[most])}, {summary['layers'][most]}",
         percent(found["top1"]),
       )
     )
   return Table(
-    ("network", "drift, all layers", "drift, layer with the most", "accuracy"),
+    ("network", "drift", "before normalization", "layer with the most of that", "accuracy"),
     rows,
-    "Drift in standard deviations per step, as a median over time, and accuracy on held-out images "
-    "after the last step.",
+    "Drift in standard deviations per step, as a median over layers and time, or over time for the "
+    "layer, and accuracy on held-out images after the last step.",
   )
 
 

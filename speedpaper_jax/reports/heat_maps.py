@@ -1,9 +1,8 @@
 """Numbers by layer and step: a column of maps for each quantity, a row for each network."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
@@ -21,12 +20,29 @@ class Quantity:
   Attributes:
     label: of its colour bar, with the unit.
     values: for each network [steps, layers].
-    diverging: whether its sign matters; colours are then symmetrical about 0.
+    scale: of its colours, of `signed_scale` or `logarithmic_scale`.
   """
 
   label: str
   values: Mapping[str, np.ndarray]
-  diverging: bool = False
+  scale: Normalize
+
+
+def signed_scale(arrays: Iterable[np.ndarray]) -> Normalize:
+  """Symmetrical about 0, from all the arrays."""
+  highest = np.max(np.abs(_finite(arrays)), initial=0) or 1.0
+  return Normalize(-highest, highest)
+
+
+def logarithmic_scale(arrays: Iterable[np.ndarray]) -> LogNorm:
+  """Of five decades at most, to the highest number of all the arrays."""
+  finite = _finite(arrays)
+  positive = finite[finite > 0]
+  if not positive.size:
+    return LogNorm(0.1, 1)
+  highest = positive.max()
+  lowest = min(max(positive.min(), highest / 10**_DECADES), highest / 1.01)
+  return LogNorm(lowest, highest, clip=True)  # for zeros, which have no place on the scale
 
 
 def paint(
@@ -47,27 +63,28 @@ def paint(
   panels = figure.subplots(len(networks), len(quantities), sharex=True, sharey=True, squeeze=False)
   edges = _edges(steps)
   for column, quantity in zip(panels.T, quantities, strict=True):
-    norm = scale(quantity)
     for axes, network in zip(column, networks, strict=True):
       values = quantity.values[network]
       mesh = axes.pcolormesh(
         edges,
         np.arange(values.shape[1] + 1) - 0.5,
         np.ma.masked_invalid(values).T,
-        norm=norm,
-        cmap="RdBu_r" if quantity.diverging else "viridis",
+        norm=quantity.scale,
+        cmap="viridis" if isinstance(quantity.scale, LogNorm) else "RdBu_r",
       )
       axes.grid(False)
-    reaches_below = any(np.any(values < norm.vmin) for values in quantity.values.values())
-    figure.colorbar(
+    lowest = quantity.scale.vmin
+    reaches_below = any(np.any(values < lowest) for values in quantity.values.values())
+    bar = figure.colorbar(
       mesh,
       ax=column,
       location="top",
-      label=quantity.label,
       extend="min" if reaches_below else "neither",
-      aspect=16,
+      aspect=14,
       pad=0.02,
     )
+    bar.ax.tick_params(labelsize=10)
+    bar.set_label(quantity.label, fontsize=11)
   for axes, network in zip(panels[:, 0], networks, strict=True):
     axes.set_ylabel(LABELS[network].replace(", ", "\n", 1))
     axes.set_yticks(list(labels), list(labels.values()))
@@ -76,18 +93,9 @@ def paint(
     label_steps(axes, most_ticks=4)
 
 
-def scale(quantity: Quantity) -> Normalize:
-  """The same for all networks: linear about 0 where the sign matters, else logarithmic."""
-  finite = np.concatenate([of[np.isfinite(of)] for of in quantity.values.values()])
-  if quantity.diverging:
-    highest = np.max(np.abs(finite), initial=0) or 1.0
-    return Normalize(-highest, highest)
-  positive = finite[finite > 0]
-  if not positive.size:
-    return LogNorm(0.1, 1)
-  highest = positive.max()
-  lowest = min(max(positive.min(), highest / 10**_DECADES), highest / 1.01)
-  return LogNorm(lowest, highest, clip=True)  # for zeros, which have no place on the scale
+def _finite(arrays: Iterable[np.ndarray]) -> np.ndarray:
+  """All numbers that are finite, in one axis."""
+  return np.concatenate([array[np.isfinite(array)] for array in arrays])
 
 
 def _edges(steps: np.ndarray) -> np.ndarray:

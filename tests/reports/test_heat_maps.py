@@ -3,7 +3,6 @@
 import matplotlib.figure
 import numpy as np
 import pytest
-from matplotlib.colors import LogNorm
 
 from speedpaper_jax.reports import heat_maps
 from speedpaper_jax.reports.heat_maps import Quantity
@@ -11,35 +10,37 @@ from speedpaper_jax.reports.heat_maps import Quantity
 STEPS = np.array([10, 20, 30, 40])
 
 
-def quantity(without, with_batch_norm, diverging=False):
-  values = {"without": np.array(without), "with": np.array(with_batch_norm)}
-  return Quantity("drift", values, diverging)
-
-
-class TestScale:
-  def test_spans_all_networks(self):
-    scale = heat_maps.scale(quantity([[0.01, 0.5]], [[0.001, 0.2]]))
-    assert isinstance(scale, LogNorm)
+class TestLogarithmicScale:
+  def test_spans_all_arrays(self):
+    scale = heat_maps.logarithmic_scale([np.array([[0.01, 0.5]]), np.array([[0.001, 0.2]])])
     assert (scale.vmin, scale.vmax) == (0.001, 0.5)
 
   def test_has_five_decades_at_most(self):
-    scale = heat_maps.scale(quantity([[1.0]], [[1e-9]]))
+    scale = heat_maps.logarithmic_scale([np.array([1.0, 1e-9])])
     assert (scale.vmin, scale.vmax) == (1e-5, 1.0)
     assert scale(1e-9) == scale(0.0) == 0
 
-  def test_is_symmetrical_where_the_sign_matters(self):
-    scale = heat_maps.scale(quantity([[-3.0, 1.0]], [[0.5, 0.0]], diverging=True))
-    assert (scale.vmin, scale.vmax) == (-3, 3)
-
   def test_leaves_out_what_is_not_finite(self):
-    scale = heat_maps.scale(quantity([[np.inf, 0.5]], [[np.nan, 0.1]]))
+    scale = heat_maps.logarithmic_scale([np.array([np.inf, 0.5]), np.array([np.nan, 0.1])])
     assert (scale.vmin, scale.vmax) == (0.1, 0.5)
 
-  @pytest.mark.parametrize("value", [0.0, np.nan, 2.0])
-  @pytest.mark.parametrize("diverging", [False, True])
-  def test_of_one_value_is_not_empty(self, value, diverging):
-    scale = heat_maps.scale(quantity([[value]], [[value]], diverging))
-    assert scale.vmin < scale.vmax
+
+class TestSignedScale:
+  def test_is_symmetrical(self):
+    scale = heat_maps.signed_scale([np.array([-3.0, 1.0]), np.array([0.5, np.inf])])
+    assert (scale.vmin, scale.vmax) == (-3, 3)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, 2.0])
+@pytest.mark.parametrize("scale", [heat_maps.signed_scale, heat_maps.logarithmic_scale])
+def test_a_scale_of_one_value_is_not_empty(scale, value):
+  made = scale([np.array([value])])
+  assert made.vmin < made.vmax
+
+
+def quantity(without, with_batch_norm, scale=heat_maps.logarithmic_scale):
+  values = {"without": without, "with": with_batch_norm}
+  return Quantity("drift", values, scale(values.values()))
 
 
 def painted(*quantities, steps=STEPS):
@@ -54,7 +55,8 @@ class TestPaint:
 
   def test_a_row_for_each_network_and_a_colour_bar_for_each_quantity(self):
     figure = painted(
-      quantity(self.VALUES, self.VALUES), quantity(self.VALUES, -self.VALUES, diverging=True)
+      quantity(self.VALUES, self.VALUES),
+      quantity(self.VALUES, -self.VALUES, heat_maps.signed_scale),
     )
     assert len(figure.axes) == 2 * 2 + 2
     assert figure.axes[0].get_ylabel() == "without BN"

@@ -79,7 +79,7 @@ class TestOtherRuns:
 
   def test_numbers_that_are_not_finite(self, tmp_path):
     directory = write(tmp_path)
-    names = ("top1", "percentiles", "mean", "std", "drift")
+    names = ("top1", "percentiles", "mean", "std", "drift", "unnormalized_drift")
     past_experiments.spoil(directory, *(f"without/{name}" for name in names))
     mnist_bn.present(directory)
     assert figures(directory) == FIGURES
