@@ -33,8 +33,9 @@ EXAMPLES = examples(20)
 BATCHES = np.stack(list(itertools.islice(side_by_side.batches(20, 8, seed=3), 6)))
 
 
-def comparison_of(networks):
-  return SideBySide(networks, optax.sgd(RATE, momentum=0.9), side_by_side.cross_entropy)
+def comparison_of(networks, **options):
+  optimizer = optax.sgd(RATE, momentum=0.9)
+  return SideBySide(networks, optimizer, side_by_side.cross_entropy, **options)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,14 @@ class TestSteps:
     assert_same(together, states, atol=1e-6)
     for name in NETWORKS:
       assert_allclose(losses[name], np.concatenate([loss[name] for loss in one_by_one]), rtol=1e-5)
+
+  @pytest.mark.parametrize("program_steps", [1, 4])
+  def test_the_length_of_a_program_makes_no_difference(self, comparison, drawn, program_steps):
+    expected, losses = comparison.train(replicas(drawn, 0, 1), EXAMPLES, BATCHES)
+    divided = comparison_of(NETWORKS, program_steps=program_steps)
+    states, losses_divided = divided.train(replicas(drawn, 0, 1), EXAMPLES, BATCHES)
+    assert_same(states, expected, atol=1e-6)
+    assert_same(losses_divided, losses, rtol=1e-5)
 
   def test_replicas_do_not_affect_one_another(self, comparison, drawn):
     together, losses = comparison.train(replicas(drawn, 0, 1, 2), EXAMPLES, BATCHES)

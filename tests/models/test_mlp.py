@@ -198,6 +198,19 @@ class TestNonlinearityInputs:
     expected = layer["scale"] * (wu - mean) / np.sqrt(var + 1e-3) + layer["bias"]
     np.testing.assert_allclose(found["hidden_1"], expected, atol=1e-5)
 
+  def test_with_what_they_are_made_of(self):
+    network = MLP((5, 4), outputs=3, batch_norm=BATCH_NORM, use_bias=False)
+    variables = variables_of(network)
+    linear, normalized = features.linear_outputs_and_nonlinearity_inputs(
+      network, variables, INPUTS, train=True
+    )
+    assert list(linear) == list(normalized) == ["hidden_1", "hidden_2"]
+    kernels = [variables["params"][layer]["dense"]["kernel"] for layer in linear]
+    first = INPUTS @ kernels[0]
+    np.testing.assert_allclose(linear["hidden_1"], first, atol=1e-5)
+    second = np.maximum(normalized["hidden_1"], 0) @ kernels[1]
+    np.testing.assert_allclose(linear["hidden_2"], second, atol=1e-5)
+
   def test_are_left_only_where_they_are_asked_for(self):
     network = MLP((5,), outputs=3, batch_norm=BATCH_NORM)
     _, left = network.apply(variables_of(network), INPUTS, train=True, mutable=["batch_stats"])
