@@ -1,4 +1,4 @@
-"""configs/covariate_shift.py: what a run leaves, with two convolutions in the place of Inception."""
+"""configs/covariate_shift.py: what a run leaves, with two convolutions in Inception's place."""
 
 import json
 
