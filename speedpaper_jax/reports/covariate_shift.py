@@ -78,7 +78,7 @@ def result(summary: Mapping[str, Any]) -> str:
     f"In one step of training the mean of a nonlinearity's input drifts by "
     f"{_decimal(without['drift'])} of its standard deviation without batch normalization. With it "
     f"the drift is {_decimal(with_batch_norm['unnormalized_drift'])} before normalization and "
-    f"{_decimal(with_batch_norm['drift'])} after it.",
+    f"{_decimal(with_batch_norm['drift'])} after it (medians over layers and time).",
   ]
   if not with_batch_norm["drift"] < without["drift"]:
     sentences.append("In this run it is not smaller with batch normalization.")
