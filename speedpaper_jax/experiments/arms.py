@@ -84,6 +84,7 @@ def train(
   }
   chosen = {arm: best_factor(by_factor) for arm, by_factor in searched.items()}
   train_runs([(arm, chosen[arm], seed) for seed in others for arm in config.arms])
+  directory.save_config(config)  # there may be more seeds than there were the last time
   trained = {
     arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
     for arm in config.arms

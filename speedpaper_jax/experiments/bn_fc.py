@@ -55,6 +55,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       f"{name} {measurements[-1][f'{name}/test_loss']:.1f}" for name in comparison.networks
     )
     print(f"epoch {epoch + 1:2d}/{config.epochs}  test loss: {losses}", flush=True)
+  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
   directory.write_arrays(
     {
       "train_x": np.ravel(train.inputs),

@@ -74,6 +74,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       print(f"{initializer:10s}  {name:7s}  {deep[initializer][name]}", flush=True)
 
   trained = _train(config, train, test)
+  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
   directory.write_arrays(
     deviations
     | {f"trained/{name}": accuracies for name, accuracies in trained.items()}

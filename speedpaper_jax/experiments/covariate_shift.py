@@ -55,6 +55,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     for measurement, _ in nonlinearity_statistics.train_and_measure(config, comparison, train, test)
   ]
   arrays = nonlinearity_statistics.stack(measurements)
+  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
   directory.write_arrays(arrays)
   return {
     "steps": int(arrays["step"][-1]),

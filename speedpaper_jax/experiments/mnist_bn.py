@@ -58,6 +58,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       measurement | {f"{name}/percentiles": np.asarray(values) for name, values in found.items()}
     )
   arrays = nonlinearity_statistics.stack(measurements)
+  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
   directory.write_arrays(arrays)
   return {
     "steps": int(arrays["step"][-1]),

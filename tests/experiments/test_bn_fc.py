@@ -72,15 +72,15 @@ class TestRun:
     assert_allclose(arrays[f"{name}/activations"], np.tanh(arrays[f"{name}/inputs"]), atol=1e-6)
 
   def test_the_seed_makes_the_difference(self, ended, tmp_path):
-    """Of the noise and the weights; `epoch_batches` has it from the config too."""
+    """Of the noise and the weights; a second run in one directory takes the first one's place."""
     _, arrays = ended
     config = small_config(":activation=tanh")
     config.epochs = 0
-    _, again = run(config, tmp_path / "again")
+    _, again = run(config, tmp_path)
     assert_array_equal(again["train_y"], arrays["train_y"])
     assert_array_equal(again["with/outputs"], arrays["with/outputs"][:1])
     config.seed += 1
-    _, other = run(config, tmp_path / "other")
+    _, other = run(config, tmp_path)
     assert (other["train_y"] != arrays["train_y"]).all()
     assert (other["with/outputs"] != arrays["with/outputs"][:1]).all()
 
