@@ -70,12 +70,13 @@ def _run_once(
 ) -> Summary:
   this = learning_curves.run_directory(directory, name)
   changed = this.start(config)
-  if (this.path / "summary.json").exists():
-    if changed:
-      raise UserError(
-        f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
-        f"remove that directory to do the run again."
-      )
+  has_ended = (this.path / "summary.json").exists()
+  if changed and (has_ended or this.has_checkpoint()):
+    raise UserError(
+      f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
+      f"remove that directory to do the run again."
+    )
+  if has_ended:
     print(f"{count}, {name}: done before", flush=True)
     return this.read("summary.json")
   print(f"{count}, {name}", flush=True)
