@@ -3,8 +3,9 @@
 import numpy as np
 
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.decode import decode
+from speedpaper_jax.data.decode import DecodeError, decode
 from speedpaper_jax.data.sources import Split
+from speedpaper_jax.errors import UserError
 
 
 def load(split: Split, image_size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -16,8 +17,19 @@ def load(split: Split, image_size: int | None = None) -> tuple[np.ndarray, np.nd
 
   Returns:
     RGB, uint8 [N, H, W, 3]; class numbers, int32 [N].
+
+  Raises:
+    UserError: an image is damaged.
   """
   prepare = decode if image_size is None else EvaluationCrop(image_size)
-  records = [split.records[index] for index in range(len(split))]
-  images = np.stack([prepare(record["image"]) for record in records])
-  return images, np.array([record["label"] for record in records], np.int32)
+  images, labels = [], []
+  for index in range(len(split)):
+    try:
+      record = split.records[index]
+      images.append(prepare(record["image"]))
+    except DecodeError as error:
+      raise UserError(
+        f"Record {index} cannot be decoded ({error}); prepare the data set again."
+      ) from error
+    labels.append(record["label"])
+  return np.stack(images), np.array(labels, np.int32)
