@@ -46,6 +46,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   config.trained.units = 64
   config.trained.scales = tuple(float(f"{scale:.3g}") for scale in np.geomspace(0.001, 1, 13))
   config.trained.learning_rates = (0.01, 0.03, 0.1, 0.3)
+  del config.optimizer.learning_rate
   config.trained.seeds = 3
   config.trained.steps = 1000
   return config

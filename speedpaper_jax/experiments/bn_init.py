@@ -194,9 +194,8 @@ def _train(
   accuracies: dict[str, list[np.ndarray]] = {name: [] for name in networks}
   config = config.copy_and_resolve_references()  # its rate is set below
   for rate in section.learning_rates:
-    config.optimizer.learning_rate = rate
     comparison = SideBySide(
-      networks, side_by_side.build_optimizer(config), side_by_side.cross_entropy
+      networks, side_by_side.build_optimizer(config, rate), side_by_side.cross_entropy
     )
     drawn = comparison.initial_states(range(section.seeds), train.inputs[:1])
     states = {

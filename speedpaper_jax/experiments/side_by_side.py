@@ -74,8 +74,14 @@ def default_config() -> ml_collections.ConfigDict:
   return config
 
 
-def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def build_optimizer(
+  config: ml_collections.ConfigDict, learning_rate: float | None = None
+) -> optax.GradientTransformation:
   """The optimiser of a config.
+
+  Args:
+    config: has a section `optimizer`.
+    learning_rate: in the place of the config's.
 
   Raises:
     UserError: there is none of that name.
@@ -85,7 +91,9 @@ def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransfor
     raise UserError(
       f"config.optimizer.name='{section.name}' is unknown.{did_you_mean(section.name, _OPTIMIZERS)}"
     )
-  return optim.OPTIMIZERS[section.name](section.learning_rate, section)
+  if learning_rate is None:
+    learning_rate = section.learning_rate
+  return optim.OPTIMIZERS[section.name](learning_rate, section)
 
 
 def build_batch_norm(config: ml_collections.ConfigDict) -> BatchNorm:
