@@ -2,6 +2,7 @@
 
 import json
 
+import compilation
 import fake_training
 import ml_collections
 import numpy as np
@@ -131,7 +132,8 @@ def test_of_trained_networks(scratch, tmp_path, monkeypatch):
   config.base.update(duration="6 steps", eval_every="3 steps", log_every="3 steps")
   config.base.data.update(dir=str(scratch / "data"), eval_split="test[:32]")
   directory = RunDirectory(tmp_path)
-  summary = experiments.get("bn_variants")(config, directory)
+  with compilation.quick():
+    summary = experiments.get("bn_variants")(config, directory)
   json.dumps(summary, allow_nan=False)
   assert (summary["num_classes"], summary["runs"], summary["steps"]) == (10, 2, 12)
   for name, row in summary["arms"].items():

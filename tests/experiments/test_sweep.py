@@ -3,6 +3,7 @@
 import os
 import signal
 
+import compilation
 import fake_training
 import ml_collections
 import pytest
@@ -20,7 +21,7 @@ from speedpaper_jax.run_directory import RunDirectory
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network():
-  with pytest.MonkeyPatch.context() as patch:
+  with pytest.MonkeyPatch.context() as patch, compilation.quick():
     patch.setattr(registry, "create", tiny.create)
     yield
 
