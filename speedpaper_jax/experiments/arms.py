@@ -6,6 +6,7 @@ trained at that rate alone. All runs of the search stay, and are shown.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,10 +110,14 @@ def run_config(
 
 
 def best_factor(searched: Mapping[float, LearningCurve]) -> float:
-  """The factor with the best held-out accuracy; of equal ones that with the lowest loss."""
+  """The factor with the best held-out accuracy; of equal ones that with the lowest loss.
 
-  def rank(factor: float) -> tuple[float, float]:
+  One with which training diverged is taken only where it did with all.
+  """
+
+  def rank(factor: float) -> tuple[bool, float, float]:
     curve = searched[factor]
-    return curve.best_top1, -min(curve.loss, default=float("inf"))
+    lowest_loss = min(filter(math.isfinite, curve.loss), default=math.inf)
+    return curve.diverged_at is None, curve.best_top1, -lowest_loss
 
   return max(searched, key=rank)

@@ -1,6 +1,7 @@
 """Comparisons: the same search for every arm, and the runs that follow from it."""
 
 import json
+import math
 
 import fake_training
 import ml_collections
@@ -138,8 +139,8 @@ class TestTrain:
 
 class TestBestFactor:
   @staticmethod
-  def curve(top1, loss=(1.0,)):
-    return LearningCurve(range(1, len(top1) + 1), top1, loss, train_top1=None, diverged_at=None)
+  def curve(top1, loss=(1.0,), diverged_at=None):
+    return LearningCurve(range(1, len(top1) + 1), top1, loss, None, diverged_at)
 
   def test_the_best_accuracy_at_any_time(self):
     searched = {0.5: self.curve([0.4, 0.5]), 1.0: self.curve([0.6, 0.1]), 2.0: self.curve([0.55])}
@@ -155,6 +156,11 @@ class TestBestFactor:
 
   def test_of_entirely_equal_ones_the_first(self):
     assert arms.best_factor({2.0: self.curve([0.5]), 1.0: self.curve([0.5])}) == 2.0
+
+  def test_one_that_diverged_only_where_all_did(self):
+    high = self.curve([0.9], [math.nan], diverged_at=3)
+    assert arms.best_factor({3.0: high, 1.0: self.curve([0.4])}) == 1.0
+    assert arms.best_factor({3.0: high, 1.0: self.curve([0.4], diverged_at=2)}) == 3.0
 
   def test_runs_without_an_evaluation_come_last(self):
     nothing = self.curve([], [])

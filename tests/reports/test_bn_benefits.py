@@ -45,8 +45,8 @@ def test_figures_and_table(page_of, benefit):
 def test_which_rates_train(page_of):
   page, _ = page_of("lr")
   assert page.result == (
-    "Without BN the network learns at ×10; its best accuracy is 90.0 %, at ×10. With BN the network "
-    "learns at ×1, ×3, ×10, ×30, ×100; its best accuracy is 95.0 %, at ×3."
+    "Without BN the network learns at ×10; its best accuracy is 90.0 %, at ×10. With BN the "
+    "network learns at ×1, ×3, ×10, ×30, ×100; its best accuracy is 95.0 %, at ×3."
   )
 
 
