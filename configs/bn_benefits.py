@@ -58,7 +58,11 @@ BENEFITS = {
   "batch_size": Benefit(
     # Statistics over the whole batch; the rate is the same for all, not in proportion to the batch.
     (2, 8, 32, 256),
-    lambda rows: {"batch_size": rows, "optimizer": {"base_batch_size": rows}},
+    lambda rows: {
+      "batch_size": rows,
+      "optimizer": {"base_batch_size": rows},
+      "batch_norm": {"population_batches": 512 // rows},
+    },
     few_images=True,
   ),
 }
@@ -84,13 +88,16 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   base.model.dropout_rate = 0.0
   base.optimizer.l2 = 0.0
   base.batch_norm.statistics = "global"
+  # Algorithm 2: the moving averages lag behind in a run as short as this.
+  base.batch_norm.inference = "population"
+  base.batch_norm.population_batches = 8
   base.optimizer.schedule.name = "constant"
   base.data.image_size = 32  # the least that the network takes, because there are many runs
   base.data.augmentation.crop = "none"
   if benefit.few_images:
     base.data.train_split = "train[:33%]"
   if data not in ("digits", "folder"):
-    base.data.eval_split = "test[:2000]"
+    base.data.eval_split = "test[:1000]"
   base.duration = f"{epochs:g} epochs"
   base.eval_every = base.log_every = f"{epochs / 4:g} epochs"
   base.checkpoint_every = "0 steps"  # a run takes a minute or two
