@@ -58,9 +58,8 @@ def present(directory: RunDirectory) -> Page:
           _table(config, summary, arms),
           Figure(
             "curves",
-            f"Accuracy on held-out images of {data} against steps, each network at its best rate: "
-            f"the mean of {_count(seeds)} and the range between them. Right, Figure 2 of the "
-            "paper, on ImageNet.",
+            f"Accuracy on held-out images of {data} against steps, each network at its best rate, "
+            f"{_mean_and_range(seeds)}. Right, Figure 2 of the paper, on ImageNet.",
           ),
         ],
       ),
@@ -83,8 +82,10 @@ def present(directory: RunDirectory) -> Page:
   )
 
 
-def _count(seeds: Sequence[int]) -> str:
-  return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+def _mean_and_range(seeds: Sequence[int]) -> str:
+  if len(seeds) == 1:
+    return "with one seed"
+  return f"the mean of {len(seeds)} seeds, with the smallest and the largest value"
 
 
 def _result(summary: Mapping[str, Any], arms: Sequence[str], baseline: str) -> str:
@@ -160,9 +161,8 @@ def _table(config: Mapping[str, Any], summary: Mapping[str, Any], arms: Sequence
       "max top-1 [%]",
     ),
     rows,
-    f"The mean of {_count(config['seeds'])}"
-    + (", with the smallest and the largest value." if len(config["seeds"]) > 1 else ".")
-    + f" The target is the best accuracy of {NAMES[config['baseline']]}.",
+    f"Every network at its best rate, {_mean_and_range(config['seeds'])}. The target is the best "
+    f"accuracy of {NAMES[config['baseline']]}.",
   )
 
 
