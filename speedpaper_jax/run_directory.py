@@ -119,8 +119,8 @@ class RunDirectory:
       ) from None
     except (
       EOFError,
-      NotImplementedError,  # of a compression that the file never had
       OSError,
+      RuntimeError,  # zipfile's, where damage reads as encryption or as an unknown compression
       ValueError,
       zipfile.BadZipFile,
       zlib.error,

@@ -134,8 +134,11 @@ class TestArrays:
     path = directory.path / "arrays.npz"
     content = path.read_bytes()
     refused = 0
-    for place in range(0, len(content), 7):
-      path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    # All bits of some bytes; and the lowest of each, which can make a file seem encrypted.
+    flips = [(place, 0xFF) for place in range(0, len(content), 7)]
+    flips += [(place, 0x01) for place in range(len(content))]
+    for place, bits in flips:
+      path.write_bytes(content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :])
       try:
         arrays = directory.read_arrays()
       except UserError:
