@@ -51,14 +51,7 @@ def main(options: argparse.Namespace) -> None:
   import jax
 
   jax.config.update("jax_platforms", "cpu")  # starts fast; these are a few float64 numbers
-  from speedpaper_jax.explanations import (
-    batch_norm_algorithms,
-    batch_norm_identities,
-    batch_norm_whitening,
-    inputs,
-    layout,
-    references,
-  )
+  from speedpaper_jax.explanations import batch_norm_parts, inputs, layout, references
 
   drawn = inputs.draw(options.examples, options.seed, options.epsilon)
   print(
@@ -73,13 +66,7 @@ def main(options: argparse.Namespace) -> None:
     batch_norm_plot.write(options.plot, drawn)
   values = references.all_values(drawn)
   checks = []
-  for part in (
-    batch_norm_algorithms.algorithm_1(drawn, values),
-    batch_norm_algorithms.gradient(drawn, values),
-    batch_norm_algorithms.algorithm_2(drawn),
-    batch_norm_identities.identities(drawn),
-    batch_norm_whitening.whitening(drawn),
-  ):
+  for part in batch_norm_parts.parts(drawn, values):
     print(f"\n{layout.render(part)}", flush=True)
     checks += part.checks
   failed = sum(not check.passed for check in checks)

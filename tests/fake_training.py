@@ -4,7 +4,9 @@ A network with batch normalization learns four times as fast, everything learns 
 rate, and without it a rate of 0.02 and more diverges. Sigmoids need batch normalization.
 """
 
+from speedpaper_jax import experiments
 from speedpaper_jax.experiments import train
+from speedpaper_jax.reports import present
 
 STEPS = (10, 20, 30, 40)
 DIVERGES_FROM = 0.02
@@ -25,3 +27,10 @@ def run(config, directory):
     directory.append_metrics({"step": step, "split": "train", **metrics, "top1": top1 + 0.02})
     directory.append_metrics({"step": step, "split": "eval", **metrics, "count": 100})
   return {"steps": STEPS[-1], "seconds": 1.0, "eval": {**metrics, "count": 100}}
+
+
+def report(config, directory):
+  """Does all runs of a comparison, and returns what its report shows."""
+  summary = experiments.get(config.experiment)(config, directory)
+  directory.write("summary.json", {"experiment": config.experiment, **summary})
+  return present(directory)

@@ -9,6 +9,7 @@ from speedpaper_jax.explanations import (
   batch_norm,
   batch_norm_algorithms,
   batch_norm_identities,
+  batch_norm_parts,
   batch_norm_whitening,
   inputs,
   references,
@@ -35,13 +36,7 @@ def failures(part):
 def test_all_hold_at_the_ends_of_the_flags(examples, epsilon):
   drawn = inputs.draw(examples, seed=0, epsilon=epsilon)
   values = {"this package": references.by_this_package(drawn)}
-  for part in (
-    batch_norm_algorithms.algorithm_1(drawn, values),
-    batch_norm_algorithms.gradient(drawn, values),
-    batch_norm_algorithms.algorithm_2(drawn),
-    batch_norm_identities.identities(drawn),
-    batch_norm_whitening.whitening(drawn),
-  ):
+  for part in batch_norm_parts.parts(drawn, values):
     assert not failures(part), part.title
     assert part.checks
     assert max(map(display_width, render(part).splitlines())) <= 100

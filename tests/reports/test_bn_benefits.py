@@ -5,9 +5,8 @@ import matplotlib.image
 import pytest
 
 from speedpaper_jax.config import load
-from speedpaper_jax.experiments import bn_benefits as experiment
 from speedpaper_jax.experiments import train
-from speedpaper_jax.reports import bn_benefits, present
+from speedpaper_jax.reports import bn_benefits
 from speedpaper_jax.run_directory import RunDirectory
 
 BENEFITS = ("lr", "init", "dropout", "l2", "lrn", "batch_size")
@@ -21,9 +20,7 @@ def page_of(tmp_path, monkeypatch):
     config = load(f"configs/bn_benefits.py:benefit={benefit}")
     config.update(fields)
     directory = RunDirectory(tmp_path / benefit)
-    summary = experiment.run(config, directory)
-    directory.write("summary.json", {"experiment": "bn_benefits", **summary})
-    return present(directory), directory
+    return fake_training.report(config, directory), directory
 
   return make
 

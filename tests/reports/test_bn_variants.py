@@ -5,9 +5,7 @@ import matplotlib.image
 import pytest
 
 from speedpaper_jax.config import load
-from speedpaper_jax.experiments import bn_variants as experiment
 from speedpaper_jax.experiments import train
-from speedpaper_jax.reports import present
 from speedpaper_jax.run_directory import RunDirectory
 
 
@@ -19,9 +17,7 @@ def page_of(tmp_path, monkeypatch):
     config = load("configs/bn_variants.py")
     config.update(fields)
     directory = RunDirectory(tmp_path)
-    summary = experiment.run(config, directory)
-    directory.write("summary.json", {"experiment": "bn_variants", **summary})
-    return present(directory), directory
+    return fake_training.report(config, directory), directory
 
   return make
 
