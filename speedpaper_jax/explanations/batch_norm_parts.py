@@ -13,7 +13,7 @@ from speedpaper_jax.explanations.inputs import Inputs
 from speedpaper_jax.explanations.layout import Part
 
 
-def parts(inputs: Inputs, values: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Part]:
+def parts(inputs: Inputs, values: Mapping[str, dict[str, np.ndarray]]) -> Iterator[Part]:
   """Computes one part after the other.
 
   Args:
