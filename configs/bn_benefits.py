@@ -21,8 +21,8 @@ import ml_collections
 
 from speedpaper_jax.config import parse_arguments
 from speedpaper_jax.experiments import arms
-from speedpaper_jax.experiments.bn_benefits import NETWORKS, arm_name
 from speedpaper_jax.experiments.bn_recipe import VARIANTS, variant_config
+from speedpaper_jax.experiments.learning_curves import arm_name
 
 LEARNING_RATE = VARIANTS["inception"].learning_rate
 
@@ -99,6 +99,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   if data not in ("digits", "folder"):
     base.data.eval_split = "test[:1000]"
   base.duration = f"{epochs:g} epochs"
+  base.evaluate_training_images = True
   base.eval_every = base.log_every = f"{epochs / 4:g} epochs"
   base.checkpoint_every = "0 steps"  # a run takes a minute or two
 
@@ -109,8 +110,8 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   config.rate_factors = tuple(benefit.rate_factors)
   config.seeds = (0, 1, 2)
   for value in benefit.values:
-    for network in NETWORKS:
+    for network in ("without", "with"):
       changes = ml_collections.ConfigDict(benefit.changes(value))
       changes.update({"batch_norm": {"enabled": network == "with"}})
-      config.arms[arm_name(value, network)] = changes
+      config.arms[arm_name(network, value)] = changes
   return config

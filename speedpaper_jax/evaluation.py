@@ -39,7 +39,8 @@ class Evaluator:
       mesh: the devices.
       preprocessing: of the images to evaluate on; training images share its normalisation.
       eval_split: what to evaluate on.
-      train_split: for the population statistics; needed where the config asks for them.
+      train_split: for the population statistics, where the config asks for them, and for
+        `on_training_images`; else it may be None.
     """
     self._config = config
     self._mesh = mesh
@@ -63,10 +64,18 @@ class Evaluator:
     Raises:
       UserError: no image can be decoded.
     """
+    return self._evaluate(variables, self._eval_split)
+
+  def on_training_images(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
+    """The same on the training images: cropped for evaluation, not augmented."""
+    assert self._train_split is not None
+    return self._evaluate(variables, self._train_split)
+
+  def _evaluate(self, variables: Mapping[str, PyTree], split: Split) -> dict[str, float]:
     if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
     batches = eval_batches(
-      self._eval_split,
+      split,
       crop=self._crop,
       batch_size=divisible_batch_size(self._config.eval_batch_size, self._mesh),
       host_index=jax.process_index(),
@@ -77,7 +86,7 @@ class Evaluator:
     total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
     count = total.pop("count")
     if not count:
-      raise UserError("None of the images of the evaluation split can be decoded.")
+      raise UserError("None of the images to evaluate on can be decoded.")
     return {name: value / count for name, value in total.items()} | {"count": int(count)}
 
   def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:

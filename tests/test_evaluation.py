@@ -108,11 +108,14 @@ def networks(monkeypatch):
   return configs
 
 
-def evaluate(config, split, variables=None, normalization=DEFAULT):
+def make_evaluator(config, split, normalization=DEFAULT):
   preprocessing = Preprocessing(EvaluationCrop(SIZE), normalization)
   mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
-  evaluator = Evaluator(config, mesh, preprocessing, split, train_split)
-  return evaluator(variables or make_variables())
+  return Evaluator(config, mesh, preprocessing, split, train_split)
+
+
+def evaluate(config, split, variables=None, normalization=DEFAULT):
+  return make_evaluator(config, split, normalization)(variables or make_variables())
 
 
 @pytest.mark.parametrize("eval_batch_size", [1, 7, 8, 100])
@@ -146,6 +149,16 @@ def test_counts_are_exact(config):
   assert isinstance(metrics["count"], int)
 
 
+def test_training_images_are_not_augmented(config):
+  config.data.augmentation.crop, config.data.augmentation.shift = "shift", 2
+  config.data.augmentation.flip = True
+  found = make_evaluator(config, make_split(1, EVAL_COUNT)).on_training_images(make_variables())
+  expected = evaluated_directly(
+    make_variables(), make_split(0, TRAIN_COUNT), config.batch_norm.epsilon
+  )
+  assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_damaged_image_does_not_count(config):
   split = make_split(1, EVAL_COUNT)
   whole = Split(split.records[:DAMAGED] + split.records[DAMAGED + 1 :], CLASSES, split.class_names)
@@ -159,7 +172,7 @@ def test_a_split_without_a_whole_image_is_refused(config):
   split = make_split(1, 3)
   for record in split.records:
     record["image"] = b"no image"
-  with pytest.raises(UserError, match="None of the images of the evaluation split can be decoded"):
+  with pytest.raises(UserError, match="None of the images to evaluate on can be decoded"):
     evaluate(config, split)
 
 

@@ -7,21 +7,19 @@ import ml_collections
 from speedpaper_jax.experiments import arms
 from speedpaper_jax.run_directory import RunDirectory
 
-NETWORKS = ("without", "with")
-
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
   """Trains the network with every value of the factor, without BN and with it.
 
   Args:
-    config: of configs/bn_benefits.py; its arms are named by `arm_name`.
+    config: of configs/bn_benefits.py; its arms are named by `learning_curves.arm_name`.
     directory: of the comparison.
 
   Returns:
     The summary: what `arms.train` says of all runs together; `chance`; and for each of `arms` its
     `rate_factor`, the best of the search, and by seed `final_top1` and `best_top1` on held-out
-    images, `train_top1` on the training batches of the last epoch, and `diverged_at`, a step or
-    None.
+    images, `train_top1` on the training images, None where the run diverged, and `diverged_at`, a
+    step or None.
 
   Raises:
     UserError: see `arms.train`.
@@ -41,8 +39,3 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       for name, arm in trained.items()
     },
   }
-
-
-def arm_name(value: float, network: str) -> str:
-  """Of one value of the factor and one of `NETWORKS`; a config's keys have no dots."""
-  return f"{network}-{value:g}".replace(".", "_")

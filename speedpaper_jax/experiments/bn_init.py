@@ -47,7 +47,8 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     (`overflow`) or NaN (`nan`), None if never; and for each network of `trained` the `top1` at each
     of `scales`.
     arrays.npz has `deep/INIT/NAME/DTYPE` [seeds, layers], the deviations; `scales` [S],
-    `learning_rates` [L] and `trained/NAME` [L, S, seeds], accuracies on held-out images.
+    `learning_rates` [L], `searched/NAME` [L, S, seeds], accuracies on held-out images, and
+    `trained/NAME` [S, seeds], those at the rate that is best for each scale.
 
   Raises:
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
@@ -73,10 +74,12 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       deep[initializer][name] = describe_deviations(found["float32"], found["float64"])
       print(f"{initializer:10s}  {name:7s}  {deep[initializer][name]}", flush=True)
 
-  trained = _train(config, train, test)
+  searched = _train(config, train, test)
+  trained = {name: best_rates(accuracies) for name, accuracies in searched.items()}
   directory.save_config(config)  # in the place of an earlier run's, as the arrays are
   directory.write_arrays(
     deviations
+    | {f"searched/{name}": accuracies for name, accuracies in searched.items()}
     | {f"trained/{name}": accuracies for name, accuracies in trained.items()}
     | {
       "scales": np.array(config.trained.scales),
@@ -89,7 +92,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     "deep": deep,
     "scales": list(config.trained.scales),
     "trained": {
-      name: {"top1": [float(top1) for top1 in best_rates(accuracies).mean(-1)]}
+      name: {"top1": [float(top1) for top1 in accuracies.mean(-1)]}
       for name, accuracies in trained.items()
     },
   }

@@ -87,6 +87,7 @@ def train_config() -> ml_collections.ConfigDict:
 
   config.log_every = "20 steps"
   config.eval_every = "1 epochs"
+  config.evaluate_training_images = False  # after the last step, too, without augmentation
   config.checkpoint_every = "5 epochs"
   config.checkpoints_to_keep = 2
   return config

@@ -14,8 +14,8 @@ class LearningCurve:
     steps: of training before each evaluation, rising.
     top1: accuracy in each, as a fraction.
     loss: cross-entropy in each, in nats.
-    train_top1: accuracy on the training batches of the last logged steps, as a fraction; None
-      where there is no such line.
+    train_top1: accuracy on the training images after the last step, as a fraction; None where it
+      was not asked for, or the run diverged.
     diverged_at: the step at which the loss, the gradient or the parameters were found not to be
       finite; None if they stayed finite.
   """
@@ -52,6 +52,11 @@ class LearningCurve:
     return None
 
 
+def arm_name(network: str, value: float) -> str:
+  """Of a network at one value of a factor; a config's keys have no dots."""
+  return f"{network}-{value:g}".replace(".", "_")
+
+
 def run_name(arm: str, rate_factor: float, seed: int) -> str:
   """Of the run of an arm with one learning rate and one seed."""
   return f"{arm}-rate_x{rate_factor:.3g}-seed_{seed}"
@@ -65,13 +70,12 @@ def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
 def read(directory: RunDirectory, name: str) -> LearningCurve:
   """The curve of a run of a sweep that has its summary."""
   run = run_directory(directory, name)
-  entries = run.metrics()
-  evaluations = [entry for entry in entries if entry["split"] == "eval"]
-  logged = [entry for entry in entries if entry["split"] == "train"]
+  summary = run.read("summary.json")
+  evaluations = [entry for entry in run.metrics() if entry["split"] == "eval"]
   return LearningCurve(
     steps=[entry["step"] for entry in evaluations],
     top1=[entry["top1"] for entry in evaluations],
     loss=[entry["loss"] for entry in evaluations],
-    train_top1=logged[-1]["top1"] if logged else None,
-    diverged_at=run.read("summary.json").get("diverged_at"),
+    train_top1=summary.get("train", {}).get("top1"),
+    diverged_at=summary.get("diverged_at"),
   )

@@ -198,8 +198,7 @@ class SideBySide:
   ) -> tuple[dict[str, State], dict[str, jax.Array]]:
     def step(states: dict[str, State], rows: jax.Array) -> Any:
       batch = jax.tree.map(lambda x: x[rows], examples)
-      # Not `vmap`: on a CPU, products of many small matrices are no faster together, and
-      # convolutions with kernels of their own are slower.
+      # Not `vmap`: on a CPU, products of many small matrices are no faster together.
       stepped = {
         name: _for_each(functools.partial(self._step, network, batch), states[name])
         for name, network in self.networks.items()

@@ -30,7 +30,7 @@ from speedpaper_jax.model_directory import Description, LoadedModel
 from speedpaper_jax.models import registry
 from speedpaper_jax.normalization import DEFAULT, Normalization
 from speedpaper_jax.preprocessing import Preprocessing
-from speedpaper_jax.progress import Progress
+from speedpaper_jax.progress import Progress, format_evaluation
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
 
@@ -55,7 +55,8 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     directory: of the run.
 
   Returns:
-    The summary: `steps`, `seconds` (of all sessions of the run) and `eval`.
+    The summary: `steps`, `seconds` (of all sessions of the run) and `eval`; and `train`, the same
+    on the training images, where the config asks for it.
 
   Raises:
     UserError: the config, the data or a checkpoint does not do.
@@ -261,11 +262,11 @@ class _Loop:
             raise self._interrupted(stop.number, step)
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self._saved.close()
-    return {
-      "steps": step,
-      "seconds": self._clock.total_seconds(),
-      "eval": metrics,
-    }
+    summary: dict[str, Any] = {"steps": step, "eval": metrics}
+    if self._config.evaluate_training_images:
+      summary["train"] = self._evaluator.on_training_images(state.evaluated)
+      self._progress.say(f"training images: {format_evaluation(summary['train'])}")
+    return summary | {"seconds": self._clock.total_seconds()}
 
   def _read_metrics(self, keep: int) -> None:
     """Waits for all but the last `keep` steps, and logs where it is due."""

@@ -9,7 +9,7 @@ import matplotlib.figure
 from matplotlib.ticker import PercentFormatter
 
 from speedpaper_jax.experiments import learning_curves
-from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
+from speedpaper_jax.experiments.learning_curves import LearningCurve, arm_name, run_name
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -73,21 +73,34 @@ FACTORS = {
 
 
 class Cell(NamedTuple):
-  """A network at one value of the factor; accuracies by seed."""
+  """A network at one value of the factor, with a curve for each seed."""
 
   value: float
   network: str
   rate_factor: float
-  final_top1: Sequence[float]
-  train_top1: Sequence[float]
-  diverged: int
   curves: Sequence[LearningCurve]
+
+  @property
+  def diverged(self) -> int:
+    """Of how many seeds the run diverged."""
+    return sum(curve.diverged_at is not None for curve in self.curves)
+
+  @property
+  def final_top1(self) -> list[float]:
+    """Held-out accuracies, zero for seeds that diverged."""
+    return [curve.final_top1 for curve in self.curves]
+
+  @property
+  def train_top1(self) -> list[float]:
+    """Accuracies on the training images, of the seeds that did not diverge."""
+    return [curve.train_top1 for curve in self.curves if curve.train_top1 is not None]
 
   @property
   def gaps(self) -> list[float]:
     """Training minus held-out accuracy, of the seeds that did not diverge."""
-    pairs = zip(self.train_top1, self.final_top1, self.curves, strict=True)
-    return [train - test for train, test, curve in pairs if curve.diverged_at is None]
+    return [
+      curve.train_top1 - curve.final_top1 for curve in self.curves if curve.train_top1 is not None
+    ]
 
 
 def present(directory: RunDirectory) -> Page:
@@ -121,8 +134,8 @@ def present(directory: RunDirectory) -> Page:
           Figure(
             "effect",
             f"Left: accuracy on held-out images of {data} after the last step. Right: accuracy on "
-            f"the training batches of the last epoch, minus that. The mean of {len(seeds)} seeds "
-            "and the range between them; a cross is where a run diverged.",
+            f"the training images, minus that. The mean of {len(seeds)} seeds and the range "
+            "between them; a cross is where a run diverged.",
           ),
           _table(factor, cells),
         ],
@@ -147,20 +160,15 @@ def _cell(
   value: float,
   network: str,
 ) -> Cell:
-  arm = f"{network}-{value:g}".replace(".", "_")
-  found = summary["arms"][arm]
-  curves = [
-    learning_curves.read(directory, run_name(arm, found["rate_factor"], seed))
-    for seed in config["seeds"]
-  ]
+  arm = arm_name(network, value)
+  rate_factor = summary["arms"][arm]["rate_factor"]
   return Cell(
     value=value,
     network=network,
-    rate_factor=found["rate_factor"],
-    final_top1=found["final_top1"],
-    train_top1=[top1 or 0.0 for top1 in found["train_top1"]],
-    diverged=sum(step is not None for step in found["diverged_at"]),
-    curves=curves,
+    rate_factor=rate_factor,
+    curves=[
+      learning_curves.read(directory, run_name(arm, rate_factor, seed)) for seed in config["seeds"]
+    ],
   )
 
 
@@ -229,17 +237,19 @@ def _table(factor: Factor, cells: Sequence[Cell]) -> Table:
         f"×{cell.rate_factor:g}",
         _spread(cell.final_top1),
         _spread(cell.train_top1),
-        _spread(cell.gaps) if cell.gaps else "–",
+        _spread(cell.gaps),
         f"{cell.diverged} of {len(cell.curves)}",
       )
       for cell in cells
     ],
     "Means over the seeds, with the smallest and the largest value. A run that diverged counts as "
-    "0 % of the held-out images.",
+    "0 % of the held-out images, and not at all in the other columns.",
   )
 
 
 def _spread(fractions: Sequence[float]) -> str:
+  if not fractions:
+    return "–"
   values = [100 * fraction for fraction in fractions]
   text = f"{statistics.mean(values):.1f}"
   return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text

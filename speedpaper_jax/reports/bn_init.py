@@ -9,7 +9,6 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from speedpaper_jax.experiments.bn_init import best_rates
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -187,7 +186,7 @@ def _search(config: Mapping[str, Any]) -> str:
 
 
 def _accuracies(arrays: Mapping[str, np.ndarray]) -> Table:
-  best = [best_rates(arrays[f"trained/{network}"]) for network in TWO_NETWORKS]
+  best = [arrays[f"trained/{network}"] for network in TWO_NETWORKS]
   return Table(
     ("initial σ", *(f"{LABELS[network]} [%]" for network in TWO_NETWORKS)),
     [
@@ -298,7 +297,7 @@ def _paint_trained(
   scales = arrays["scales"]
   for network in TWO_NETWORKS:
     color = NETWORK_COLORS[network]
-    top1 = 100 * best_rates(arrays[f"trained/{network}"])
+    top1 = 100 * arrays[f"trained/{network}"]
     axes.fill_between(scales, top1.min(-1), top1.max(-1), color=color, alpha=0.25, linewidth=0)
     axes.plot(scales, top1.mean(-1), "o-", color=color, label=LABELS[network])
   axes.axhline(100 * _CHANCE, color=text, linestyle=":", zorder=1, label="chance")

@@ -7,7 +7,7 @@ import json
 import pathlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -19,8 +19,11 @@ from speedpaper_jax.reports.drawing import DARK, DOTS_PER_INCH, LIGHT
 from speedpaper_jax.reports.page import Figure, Page, Table
 from speedpaper_jax.run_directory import RunDirectory
 
-# A number, with a unit or without; or nothing.
-_NUMBER = re.compile(r"([-−+±≈<>≤≥]\s*)?\d[\d.,:]*(e[-+]?\d+)?(\s?[^\s\d]+)?|[-–—]?", re.IGNORECASE)
+_NUMBER = r"([-−+±≈<>≤≥×]\s*)?\d[\d.,:]*(e[-+]?\d+)?"
+# A number, with a unit or without, or with a range.
+_NUMERIC = re.compile(rf"{_NUMBER}(\s?[^\s\d]+|\s\({_NUMBER}(–|\sto\s){_NUMBER}\))?", re.IGNORECASE)
+# What stands in the place of a number: nothing, a dash or a word.
+_NO_NUMBER = re.compile(r"[-–—]?|[a-z]+")
 
 _LONGEST_LINE = 68
 _PAGE_PIXELS_PER_INCH = 108
@@ -147,8 +150,11 @@ def _lines(command: str) -> str:
 
 
 def _numeric_columns(table: Table) -> list[bool]:
-  """Which columns hold numbers and nothing else."""
+  """Which columns hold numbers, or what stands in the place of some, and nothing else."""
+
+  def is_numeric(cells: Sequence[str]) -> bool:
+    others = [cell for cell in cells if not _NUMERIC.fullmatch(cell)]
+    return len(others) < len(cells) and all(map(_NO_NUMBER.fullmatch, others))
+
   columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
-  return [
-    any(cells) and all(_NUMBER.fullmatch(cell.strip()) for cell in cells) for cells in columns
-  ]
+  return list(map(is_numeric, columns))

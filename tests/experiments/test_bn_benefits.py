@@ -7,6 +7,7 @@ import pytest
 
 from speedpaper_jax.config import load
 from speedpaper_jax.experiments import bn_benefits, train
+from speedpaper_jax.experiments.learning_curves import arm_name
 from speedpaper_jax.run_directory import RunDirectory
 
 
@@ -20,9 +21,7 @@ def test_every_value_is_trained_with_and_without(directory):
   config = load("configs/bn_benefits.py:benefit=lr")
   summary = bn_benefits.run(config, directory)
   expected = {
-    bn_benefits.arm_name(value, network)
-    for value in (1, 3, 10, 30, 100)
-    for network in ("with", "without")
+    arm_name(network, value) for value in (1, 3, 10, 30, 100) for network in ("with", "without")
   }
   assert set(summary["arms"]) == expected
   assert summary["runs"] == len(expected) * 3  # seeds; the rate is the factor, not searched for
@@ -51,11 +50,3 @@ def test_all_other_factors_are_searched_for_their_rate(directory):
   summary = bn_benefits.run(config, directory)
   assert summary["runs"] == 4 * (2 + 2)  # two rates with one seed, then two seeds more
   assert {found["rate_factor"] for found in summary["arms"].values()} == {5.0}
-
-
-@pytest.mark.parametrize(
-  ("value", "network", "name"),
-  [(0.1, "with", "with-0_1"), (2e-4, "without", "without-0_0002"), (256, "with", "with-256")],
-)
-def test_names_have_no_dots(value, network, name):
-  assert bn_benefits.arm_name(value, network) == name

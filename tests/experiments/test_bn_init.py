@@ -64,7 +64,8 @@ class TestRun:
       for name in NAMES
       for dtype in ("float32", "float64")
     }
-    expected |= {f"trained/{name}": (2, 3, 2) for name in NAMES}
+    expected |= {f"searched/{name}": (2, 3, 2) for name in NAMES}
+    expected |= {f"trained/{name}": (3, 2) for name in NAMES}
     expected |= {"scales": (3,), "learning_rates": (2,)}
     assert {name: array.shape for name, array in arrays.items()} == expected
 
@@ -80,9 +81,10 @@ class TestRun:
   def test_the_summary_has_the_best_rate_s_accuracies(self, ended):
     summary, arrays = ended
     for name in NAMES:
-      accuracies = arrays[f"trained/{name}"]
+      accuracies = arrays[f"searched/{name}"]
       assert ((accuracies >= 0) & (accuracies <= 1)).all()
       assert_allclose(summary["trained"][name]["top1"], accuracies.mean(-1).max(0))
+      assert_array_equal(arrays[f"trained/{name}"], bn_init.best_rates(accuracies))
 
   def test_an_unknown_initializer_is_refused_before_anything_is_written(self, scratch, tmp_path):
     config = small_config(scratch)

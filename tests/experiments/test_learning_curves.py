@@ -72,10 +72,13 @@ class TestRead:
     directory.write("summary.json", summary)
     return learning_curves.read(RunDirectory(path), "one")
 
-  def test_evaluations_and_the_last_line_of_training(self, tmp_path):
+  def test_evaluations(self, tmp_path):
     assert self.write(tmp_path, {}) == LearningCurve(
-      steps=[5, 10], top1=[0.25, 0.5], loss=[2.0, 1.0], train_top1=0.25, diverged_at=None
+      steps=[5, 10], top1=[0.25, 0.5], loss=[2.0, 1.0], train_top1=None, diverged_at=None
     )
+
+  def test_training_images(self, tmp_path):
+    assert self.write(tmp_path, {"train": {"top1": 0.75}}).train_top1 == 0.75
 
   def test_divergence(self, tmp_path):
     assert self.write(tmp_path, {"diverged_at": 12}).diverged_at == 12
@@ -85,6 +88,14 @@ class TestRead:
     path.mkdir(parents=True)
     (path / "summary.json").write_text(json.dumps({"diverged_at": 1}))
     assert learning_curves.read(RunDirectory(tmp_path), "one") == LearningCurve([], [], [], None, 1)
+
+
+@pytest.mark.parametrize(
+  ("network", "value", "name"),
+  [("with", 0.1, "with-0_1"), ("without", 2e-4, "without-0_0002"), ("with", 256, "with-256")],
+)
+def test_names_of_arms_have_no_dots(network, value, name):
+  assert learning_curves.arm_name(network, value) == name
 
 
 def test_names_and_directories_of_runs(tmp_path):

@@ -73,6 +73,16 @@ def test_a_run(config, directory):
   assert directory.read("model.json")["num_classes"] == 10
 
 
+def test_training_images_are_evaluated_where_that_is_asked_for(config, directory, capsys):
+  config.duration = "1 steps"
+  config.evaluate_training_images = True
+  summary = train.run(config, directory)
+  held_out, training = summary["eval"], summary["train"]
+  assert training.keys() == held_out.keys()
+  assert training["count"] > held_out["count"]
+  assert f"training images: top1 {training['top1']:.2%}" in capsys.readouterr().out
+
+
 def test_logs_means_over_the_steps_since_the_last_line(config, directory, tmp_path):
   train.run(config, directory)
   config.log_every = "5 steps"
