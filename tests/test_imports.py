@@ -42,3 +42,14 @@ def test_a_run(scratch, tmp_path):
   program = f"import sys; sys.argv = {arguments!r}" + TRAIN + REPORT
   assert last_line(start(scratch, "-c", program, seconds_per_step=0)) == "[]"
   assert (tmp_path / "summary.json").exists()
+
+
+def test_reports_read_files_only(scratch):
+  program = """
+import importlib, pkgutil, sys
+from speedpaper_jax import report, reports
+for module in pkgutil.walk_packages(reports.__path__, "speedpaper_jax.reports."):
+  importlib.import_module(module.name)
+print(sorted(sys.modules.keys() & {"jax", "flax", "tensorflow_datasets"}))
+"""
+  assert last_line(start(scratch, "-c", program)) == "[]"
