@@ -24,7 +24,7 @@ NAMES = {arm: row.name for arm, row in paper.FIGURE_3.items()} | {
 _COLORS = dict(zip(NAMES, COLORS, strict=False))
 
 # What section 4.2.2 says of the controls, which Figure 3 leaves out.
-_CONTROLS_IN_THE_PAPER = {"inception_x5": "diverges", "inception_sigmoid": "stays at chance"}
+_CONTROLS_IN_THE_PAPER = {"inception_x5": "diverges", "inception_sigmoid": "chance"}
 
 
 def present(directory: RunDirectory) -> Page:
@@ -157,8 +157,8 @@ def _table(config: Mapping[str, Any], summary: Mapping[str, Any], arms: Sequence
       "ratio",
       "best top-1 [%]",
       "paper: steps to 72.2 %",
-      "ratio",
-      "max top-1 [%]",
+      "paper: ratio",
+      "paper: max top-1 [%]",
     ),
     rows,
     f"Every network at its best rate, {_mean_and_range(config['seeds'])}. The target is the best "
