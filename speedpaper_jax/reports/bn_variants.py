@@ -256,7 +256,10 @@ def _paint_search(
   for axes in panels[0, len(searched) // 2 :]:  # above a panel that is not there
     axes.set_xlabel("step")
     axes.tick_params(labelbottom=True)
-  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+  handles, labels = panels[0, 0].get_legend_handles_labels()
+  legend = figure.legend(handles, labels, loc="outside lower center", ncols=4)
+  for line in legend.get_lines():
+    line.set_linewidth(1.5)  # whichever the first panel's chosen rate is
 
 
 def _label_accuracy(axes: matplotlib.axes.Axes) -> None:
