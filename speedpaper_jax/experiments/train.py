@@ -260,12 +260,14 @@ class _Loop:
           if stop.number is not None:
             self._save(step, state)
             raise self._interrupted(stop.number, step)
+      summary: dict[str, Any] = {"steps": step, "eval": metrics}
+      if self._config.evaluate_training_images:
+        summary["train"] = self._evaluator.on_training_images(state.evaluated)
+        self._progress.say(f"training images: {format_evaluation(summary['train'])}")
+        if stop.number is not None:
+          raise self._interrupted(stop.number, step)
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self._saved.close()
-    summary: dict[str, Any] = {"steps": step, "eval": metrics}
-    if self._config.evaluate_training_images:
-      summary["train"] = self._evaluator.on_training_images(state.evaluated)
-      self._progress.say(f"training images: {format_evaluation(summary['train'])}")
     return summary | {"seconds": self._clock.total_seconds()}
 
   def _read_metrics(self, keep: int) -> None:

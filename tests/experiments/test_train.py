@@ -13,6 +13,7 @@ from speedpaper_jax import model_directory, parallel
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.experiments import train
 from speedpaper_jax.interrupts import Interrupted
 from speedpaper_jax.models import registry
@@ -144,6 +145,22 @@ class TestInterruption:
     assert train.run(config, directory)["eval"] == expected["eval"]
     losses = [entry["loss"] for entry in entries(directory, "train")]
     assert losses == [entry["loss"] for entry in entries(other, "train")]
+
+  def test_during_the_evaluation_of_training_images(self, config, directory, monkeypatch):
+    config.evaluate_training_images = True
+    evaluate = Evaluator.on_training_images
+
+    def interrupt_and_evaluate(self, variables):
+      os.kill(os.getpid(), signal.SIGTERM)
+      return evaluate(self, variables)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(Evaluator, "on_training_images", interrupt_and_evaluate)
+      with pytest.raises(Interrupted, match="SIGTERM after step 12"):
+        train.run(config, directory)
+    assert saved_steps(directory)[-1] == 12
+    assert train.run(config, directory).keys() == {"steps", "eval", "train", "seconds"}
+    assert steps(directory, "eval") == [12]
 
   def test_the_last_checkpoint_is_written_all_the_same(self, config, directory, monkeypatch):
     close, signals = Checkpoints.close, [signal.SIGINT]
