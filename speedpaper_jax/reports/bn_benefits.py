@@ -137,7 +137,7 @@ def present(directory: RunDirectory) -> Page:
             f"the training images, minus that. The mean of {len(seeds)} seeds and the range "
             "between them; a cross is where a run diverged.",
           ),
-          _table(factor, cells),
+          _table(factor, cells, searched=len(config["rate_factors"]) > 1),
         ],
       ),
       Section(
@@ -227,14 +227,15 @@ def _sentence_start(text: str) -> str:
   return text[0].upper() + text[1:]
 
 
-def _table(factor: Factor, cells: Sequence[Cell]) -> Table:
+def _table(factor: Factor, cells: Sequence[Cell], searched: bool) -> Table:
+  rate = ["rate"] if searched else []
   return Table(
-    (factor.label, "network", "rate", "held-out [%]", "training [%]", "gap [points]", "diverged"),
+    (factor.label, "network", *rate, "held-out [%]", "training [%]", "gap [points]", "diverged"),
     [
       (
         factor.text(cell.value),
         LABELS[cell.network],
-        f"×{cell.rate_factor:g}",
+        *([f"×{cell.rate_factor:g}"] if searched else []),
         _spread(cell.final_top1),
         _spread(cell.train_top1),
         _spread(cell.gaps),
@@ -272,6 +273,8 @@ def _paint_effect(
     for place, cell in zip(places, chosen, strict=True):
       if cell.diverged:
         accuracy.plot(place, 0, "x", color=color, markersize=10, markeredgewidth=2, clip_on=False)
+  if any(cell.diverged for cell in cells):
+    accuracy.plot([], [], "x", color="gray", label="diverged")
   accuracy.axhline(chance, color="gray", linestyle=":", label="chance")
   gap.axhline(0, color="gray", linewidth=0.8)
   accuracy.set_ylim(0, 1.02)
@@ -282,7 +285,7 @@ def _paint_effect(
     axes.set_xticks(range(len(values)), values)
     axes.set_xlabel(factor.label)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
-  figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+  figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def _points(

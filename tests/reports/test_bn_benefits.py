@@ -49,10 +49,17 @@ def test_which_rates_train(page_of):
 
 def test_a_cell_that_diverged(page_of):
   page, _ = page_of("lr")
-  rate, held_out, _, gap, diverged = rows(page)["×100", "without BN"]
+  held_out, _, gap, diverged = rows(page)["×100", "without BN"]
   assert (held_out, gap, diverged) == ("0.0 (0.0 to 0.0)", "–", "3 of 3")
-  assert rate == "×1"
   assert rows(page)["×100", "with BN"][-1] == "0 of 3"
+
+
+def test_the_rate_that_the_search_chose(page_of):
+  page, directory = page_of("dropout")
+  _, table = page.sections[0].parts
+  assert table.columns[2] == "rate"
+  chosen = directory.read("summary.json")["arms"]["with-0"]["rate_factor"]
+  assert rows(page)["0%", "with BN"][0] == f"×{chosen:g}"
 
 
 def test_no_effect_is_said_so(page_of):
