@@ -218,7 +218,7 @@ def _change(factor: Factor, cells: Sequence[Cell]) -> str:
   verdict = "less than" if abs(change) <= spread else "more than"
   return (
     f"{network}, {factor.label} {factor.text(best.value)} instead of "
-    f"{factor.text(first.value)} changes held-out accuracy by {change:+.1f} points, "
+    f"{factor.text(first.value)} changes held-out accuracy by {change:+z.1f} points, "
     f"{verdict} the {spread:.1f} points between seeds."
   )
 
@@ -252,8 +252,8 @@ def _spread(fractions: Sequence[float]) -> str:
   if not fractions:
     return "–"
   values = [100 * fraction for fraction in fractions]
-  text = f"{statistics.mean(values):.1f}"
-  return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
+  text = f"{statistics.mean(values):z.1f}"
+  return f"{text} ({min(values):z.1f} to {max(values):z.1f})" if len(values) > 1 else text
 
 
 def _paint_effect(
