@@ -267,7 +267,9 @@ def _paint_effect(
     color = NETWORK_COLORS[network]
     _points(accuracy, places, [cell.final_top1 for cell in chosen], color, LABELS[network])
     with_gaps = [
-      (place, cell.gaps) for place, cell in zip(places, chosen, strict=True) if cell.gaps
+      (place, [100 * of_seed for of_seed in cell.gaps])
+      for place, cell in zip(places, chosen, strict=True)
+      if cell.gaps
     ]
     _points(gap, [place for place, _ in with_gaps], [gaps for _, gaps in with_gaps], color, None)
     for place, cell in zip(places, chosen, strict=True):
@@ -279,12 +281,12 @@ def _paint_effect(
   gap.axhline(0, color="gray", linewidth=0.8)
   accuracy.set_ylim(0, 1.02)
   accuracy.set_ylabel("held-out top-1 accuracy [%]")
+  accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
   gap.set_ylabel("training minus held-out [points]")
   for axes in (accuracy, gap):
     values = [factor.text(cell.value) for cell in cells if cell.network == TWO_NETWORKS[0]]
     axes.set_xticks(range(len(values)), values)
     axes.set_xlabel(factor.label)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
   figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
