@@ -32,6 +32,11 @@ class Factor(NamedTuple):
   claim: str
   text: Callable[[float], str] = "{:g}".format
 
+  @property
+  def name(self) -> str:
+    """The label without what its values are multiples of."""
+    return self.label.partition(",")[0]
+
 
 FACTORS = {
   "lr": Factor(
@@ -199,7 +204,7 @@ def _trained_range(factor: Factor, cells: Sequence[Cell], chance: float) -> str:
   network = _sentence_start(LABELS[cells[0].network])
   learned = [cell for cell in cells if statistics.mean(cell.final_top1) > chance + (1 - chance) / 2]
   if not learned:
-    return f"{network} the network learns at no {factor.label.partition(',')[0]} tried."
+    return f"{network} the network learns at no {factor.name} tried."
   best = max(learned, key=lambda cell: statistics.mean(cell.final_top1))
   values = ", ".join(factor.text(cell.value) for cell in learned)
   return (
@@ -230,7 +235,7 @@ def _sentence_start(text: str) -> str:
 def _table(factor: Factor, cells: Sequence[Cell], searched: bool) -> Table:
   rate = ["rate"] if searched else []
   return Table(
-    (factor.label, "network", *rate, "held-out [%]", "training [%]", "gap [points]", "diverged"),
+    (factor.name, "network", *rate, "held-out [%]", "training [%]", "gap [points]", "diverged"),
     [
       (
         factor.text(cell.value),
