@@ -101,12 +101,16 @@ def present(directories: Sequence[RunDirectory], drawings: RunDirectory) -> Page
 
 
 def _result(runs: Sequence[_Run]) -> str:
-  """The best run, if all have been evaluated on the same images."""
+  """The best run, or why there is none."""
   unfinished = [run.label for run in runs if run.summary is None]
   if unfinished:
     return f"Not all runs have ended: {', '.join(unfinished)}."
   ranked = [run for run in runs if not run.has_diverged]
-  if len({run.evaluated_on for run in ranked}) != 1 or "top1" not in ranked[0].evaluation:
+  if not ranked:
+    return "All runs have diverged."
+  if any("top1" not in run.evaluation for run in ranked):
+    return "Not every run has one accuracy as its result; their results are side by side."
+  if len({run.evaluated_on for run in ranked}) > 1:
     return "The runs have not been evaluated on the same images; their results are side by side."
   best = max(ranked, key=lambda run: run.evaluation["top1"])
   metrics = best.evaluation

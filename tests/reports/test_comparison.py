@@ -92,7 +92,7 @@ def test_other_experiments_stand_side_by_side(tmp_path, drawings):
   other.write("summary.json", {"experiment": "bn_init", "seconds": 3.0})
   (other.path / "metrics.jsonl").unlink()
   page, sections = present(drawings, past_runs.write(tmp_path / "run"), other)
-  assert page.result.startswith("The runs have not been evaluated on the same images;")
+  assert page.result.startswith("Not every run has one accuracy as its result;")
   (table,) = sections["Results"].parts
   assert table.rows[1] == ["other", "bn_init", "–", "3 s", "–", "–", "–", "–"]
   (table,) = sections["Configs"].parts
@@ -128,6 +128,14 @@ def test_a_run_that_diverged_is_not_ranked(tmp_path, drawings):
   assert page.result.startswith("one has the highest top-1 accuracy on 1,797 held-out images")
   (table,) = sections["Results"].parts
   assert table.rows[1] == ["two (diverged)", "train", "5", "2.7 min", "–", "–", "–", "–"]
+
+
+def test_runs_that_have_all_diverged(tmp_path, drawings):
+  runs = [past_runs.write(tmp_path / name) for name in ("one", "two")]
+  for run in runs:
+    past_runs.let_diverge(run)
+  page, _ = present(drawings, *runs)
+  assert page.result == "All runs have diverged."
 
 
 def test_old_summaries(tmp_path, drawings):
