@@ -219,12 +219,15 @@ def _change(factor: Factor, cells: Sequence[Cell]) -> str:
   network = _sentence_start(LABELS[first.network])
   best = max(others, key=lambda cell: statistics.mean(cell.final_top1))
   change = 100 * (statistics.mean(best.final_top1) - statistics.mean(first.final_top1))
-  spread = 100 * max(max(cell.final_top1) - min(cell.final_top1) for cell in (first, best))
-  verdict = "less than" if abs(change) <= spread else "more than"
+  if len(first.curves) == 1:
+    verdict = "with one seed, which does not tell it from the spread between seeds"
+  else:
+    spread = 100 * max(max(cell.final_top1) - min(cell.final_top1) for cell in (first, best))
+    comparison = "less than" if abs(change) <= spread else "more than"
+    verdict = f"{comparison} the {spread:.1f} points between seeds"
   return (
     f"{network}, {factor.label} {factor.text(best.value)} instead of "
-    f"{factor.text(first.value)} changes held-out accuracy by {change:+z.1f} points, "
-    f"{verdict} the {spread:.1f} points between seeds."
+    f"{factor.text(first.value)} changes held-out accuracy by {change:+z.1f} points, {verdict}."
   )
 
 
