@@ -102,6 +102,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   base.evaluate_training_images = True
   base.eval_every = base.log_every = f"{epochs / 4:g} epochs"
   base.checkpoint_every = "0 steps"  # a run takes a minute or two
+  base.keep_best = False  # the networks are not the result
 
   config = arms.config_of(base)
   config.experiment = "bn_benefits"

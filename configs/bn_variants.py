@@ -58,6 +58,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
       config.batch_norm.population_batches = 8
       config.log_every = config.eval_every
       config.checkpoint_every = "0 steps"  # a run takes a minute or two
+    config.keep_best = False  # the networks are not the result
     return config
 
   base = config_of(BASELINE)

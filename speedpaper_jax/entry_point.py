@@ -5,22 +5,27 @@ import os
 import pathlib
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+from speedpaper_jax import errors
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interrupts import Interrupted
+from speedpaper_jax.interrupts import START_AGAIN, Interrupted
+
+_SECONDS_FOR_OTHERS = 2.0
 
 
 def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   """Runs a command, `main(parse(sys.argv))`; where it fails, ends the process.
 
-  A `UserError` is printed as `error: …` and the status is 1; after an interruption it is 128 and
-  the signal's number, as a shell has it. A reader that closes the output, as `| head` does, ends
-  the command without a word.
+  A `UserError` is printed as `error: …` and the status is 1. After Ctrl-C it is 130, as a shell has
+  it. It is `interrupts.START_AGAIN` where the same command would go on: after SIGTERM, which saves
+  the state, and when another process of the run is lost. A reader that closes the output, as
+  `| head` does, ends the command without a word.
   """
   logging.set_verbosity(logging.ERROR)  # Orbax tells of each of its steps otherwise
   signal.signal(signal.SIGINT, _leave_at_once)
@@ -34,18 +39,28 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   try:
     app.run(main, flags_parser=parse_arguments)
   except UserError as error:
-    _leave(1, f"error: {error}")
+    errors.tell(f"error: {error}")
+    if _is_one_of_several():
+      # Process 0 takes with it what the others need to tell of the same error.
+      time.sleep(_SECONDS_FOR_OTHERS)
+    _leave(1)
   except Interrupted as interrupted:
+    _part()
     message = f"{interrupted} The same command with the same --workdir continues."
     _leave(interrupted.exit_status, message)
   except BrokenPipeError:
     _leave(128 + signal.SIGPIPE)
+  except RuntimeError as error:
+    if not _has_lost_another(error):
+      raise
+    reason = str(error).strip().splitlines()[0]
+    _leave(START_AGAIN, f"Another process was lost ({reason:.300}). Start all of them again.")
 
 
 def _leave(status: int, message: str | None = None) -> NoReturn:
   """Ends the process at once; `sys.exit` would wait for a thread that compiles a program."""
   if message is not None:
-    print(message, file=sys.stderr, flush=True)
+    errors.tell(message)
     sys.stdout.flush()
   os._exit(status)
 
@@ -95,3 +110,51 @@ def set_up_jax() -> None:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     directory = pathlib.Path(cache).expanduser() / "speedpaper_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(directory))
+
+
+def join_hosts() -> None:
+  """Joins the other processes of the run, as `host_flags` or the cluster say.
+
+  Of several, process 0 alone prints to standard output; to standard error all do, by number.
+
+  Raises:
+    UserError: the flags make no sense, or the others cannot be reached.
+  """
+  import jax
+
+  from speedpaper_jax import host_flags, hosts
+
+  hosts.initialize(
+    host_flags.COORDINATOR_ADDRESS.value,
+    host_flags.PROCESS_COUNT.value,
+    host_flags.PROCESS_INDEX.value,
+    host_flags.PATIENCE.value,
+  )
+  if _is_one_of_several():
+    errors.speak_as(jax.process_index())
+    # Libraries that join processes print to descriptor 1; that goes to standard error.
+    sys.stdout.flush()
+    ours = os.dup(1) if hosts.is_main() else os.open(os.devnull, os.O_WRONLY)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(ours, "w")
+
+
+def _is_one_of_several() -> bool:
+  # Not imported here: most mistakes are told before JAX is, without delay.
+  jax = sys.modules.get("jax")
+  return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _part() -> None:
+  if _is_one_of_several():
+    from speedpaper_jax import hosts
+
+    hosts.leave()
+
+
+def _has_lost_another(error: RuntimeError) -> bool:
+  if not _is_one_of_several():
+    return False
+  from speedpaper_jax import hosts
+
+  return hosts.has_lost_another(error)

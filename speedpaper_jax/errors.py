@@ -14,9 +14,23 @@ class UserError(Exception):
   """
 
 
+_speaker = ""
+
+
+def speak_as(process: int) -> None:
+  """What is told from now on names the process, one of several."""
+  global _speaker
+  _speaker = f"process {process}: "
+
+
+def tell(sentence: str) -> None:
+  """Prints to standard error."""
+  print(f"{_speaker}{sentence}", file=sys.stderr, flush=True)
+
+
 def warn(sentence: str) -> None:
   """Tells of something that is wrong but does not stop the work."""
-  print(f"warning: {sentence}", file=sys.stderr, flush=True)
+  tell(f"warning: {sentence}")
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -52,11 +52,14 @@ class Evaluator:
     self._eval_step = parallel.jit_on_mesh(make_eval_step(model, normalization), mesh)
     self._moments_step = parallel.jit_on_mesh(make_moments_step(model, normalization), mesh)
 
-  def __call__(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
+  def __call__(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> dict[str, float]:
     """Evaluates on the whole split.
 
     Args:
       variables: `params` and `batch_stats`.
+      on_batch: is called whenever a batch has been evaluated.
 
     Returns:
       `top1` and `top5` as fractions, `loss` in nats, and `count`, the number of images.
@@ -64,14 +67,16 @@ class Evaluator:
     Raises:
       UserError: no image can be decoded.
     """
-    return self._evaluate(variables, self._eval_split)
+    return self._evaluate(variables, self._eval_split, on_batch)
 
   def on_training_images(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
     """The same on the training images: cropped for evaluation, not augmented."""
     assert self._train_split is not None
-    return self._evaluate(variables, self._train_split)
+    return self._evaluate(variables, self._train_split, lambda: None)
 
-  def _evaluate(self, variables: Mapping[str, PyTree], split: Split) -> dict[str, float]:
+  def _evaluate(
+    self, variables: Mapping[str, PyTree], split: Split, on_batch: Callable[[], None]
+  ) -> dict[str, float]:
     if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
     batches = eval_batches(
@@ -81,7 +86,12 @@ class Evaluator:
       host_index=jax.process_index(),
       host_count=jax.process_count(),
     )
-    sums = [self._eval_step(variables, batch) for batch in self._on_devices(batches)]
+    sums: list[PyTree] = []
+    for batch in self._on_devices(batches):
+      sums.append(self._eval_step(variables, batch))
+      # At most two batches wait on the devices, whose memory they take.
+      jax.block_until_ready(sums[-2:-1])
+      on_batch()
     # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
     total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
     count = total.pop("count")

@@ -1,16 +1,25 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave; a second signal ends the process at once."""
 
+import os
 import signal
 import types
 
+# "Start me again": os.EX_TEMPFAIL, a failure that the same command may not meet again. Launchers
+# and batch systems do so; a user's mistake, status 1, would only be repeated.
+START_AGAIN = os.EX_TEMPFAIL
+
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-  """A run was asked to stop and has saved its state."""
+  """A run was asked to stop and has saved its state.
 
-  def __init__(self, signal_number: int, step: int) -> None:
-    """Keeps which signal came, and the step that was saved."""
-    super().__init__(f"Stopped by {signal.Signals(signal_number).name} after step {step}.")
-    self.exit_status = 128 + signal_number  # what a shell reports for the signal
+  Attributes:
+    exit_status: of the process.
+  """
+
+  def __init__(self, cause: str, step: int, exit_status: int) -> None:
+    """Keeps by what it was stopped, and the step that was saved."""
+    super().__init__(f"Stopped by {cause} after step {step}.")
+    self.exit_status = exit_status
 
 
 class StopSignal:
@@ -34,3 +43,11 @@ class StopSignal:
   def __exit__(self, *exception: object) -> None:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
+
+  def came(self, step: int) -> Interrupted | None:
+    """What to raise, once `step` is saved, if a signal has come; else None."""
+    if self.number is None:
+      return None
+    # SIGTERM is how batch systems and clouds take a machine away; Ctrl-C is a person's wish.
+    status = START_AGAIN if self.number == signal.SIGTERM else 128 + self.number
+    return Interrupted(signal.Signals(self.number).name, step, status)

@@ -2,25 +2,35 @@
 
 `--config=FILE:key=value,…` passes arguments to the config, `--config.KEY=VALUE` overrides one of
 its fields, and `--list` prints the experiments. The same command with the same `--workdir`
-continues an interrupted run.
+continues an interrupted run. On several hosts it is started on each; launch/README.md says how.
 """
 
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from speedpaper_jax import config as config_files
-from speedpaper_jax import entry_point
+from speedpaper_jax import entry_point, host_flags
 from speedpaper_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from speedpaper_jax.run_directory import RunDirectory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file, with its arguments.")
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run; a fresh runs/<config>-<time> by default."
 )
+_PROFILE = flags.DEFINE_string(
+  "profile", None, "FROM,TO: steps to trace, into profile/ of the run's directory."
+)
 _LIST = flags.DEFINE_bool("list", False, "Print the experiments and exit.")
+
+
+flags.adopt_module_key_flags(host_flags)
 
 
 def main(argv: list[str]) -> None:
@@ -34,17 +44,48 @@ def main(argv: list[str]) -> None:
     raise UserError("Name an experiment with --config=FILE; --list prints them.")
 
   entry_point.set_up_jax()
+  entry_point.join_hosts()
   # Imported once the flags are known to be good, so that mistakes are told without delay.
-  from speedpaper_jax import experiments, provenance, report, run_directory
+  from speedpaper_jax import experiments, hosts, run_directory
 
-  run = experiments.get(_CONFIG.value.experiment)
-  if _WORKDIR.value:
-    path = pathlib.Path(_WORKDIR.value)
-  else:
-    path = run_directory.fresh_path(config_flags.get_config_filename(flags.FLAGS["config"]))
-  directory = run_directory.RunDirectory(path)
+  experiment = _CONFIG.value.experiment
+  run = experiments.get(experiment)
+  if hosts.are_several() and experiment not in experiments.ON_SEVERAL_HOSTS:
+    raise UserError(
+      f"The experiment '{experiment}' is the work of one process; start it alone, without a "
+      f"launcher. Several processes take: {', '.join(experiments.ON_SEVERAL_HOSTS)}."
+    )
+  directory = run_directory.RunDirectory(hosts.from_main(_path))
   print(f"workdir {directory.path}", flush=True)
-  summary = {"experiment": _CONFIG.value.experiment, **run(_CONFIG.value, directory)}
+  summary = {"experiment": experiment, **run(_CONFIG.value, directory, **_options(experiment))}
+  if hosts.is_main():
+    _finish(directory, summary)
+  hosts.leave()
+
+
+def _path() -> pathlib.Path:
+  from speedpaper_jax import run_directory
+
+  if _WORKDIR.value:
+    return pathlib.Path(_WORKDIR.value)
+  return run_directory.fresh_path(config_flags.get_config_filename(flags.FLAGS["config"]))
+
+
+def _options(experiment: str) -> dict[str, Any]:
+  """What an experiment takes besides its config and directory."""
+  if _PROFILE.value is None:
+    return {}
+  if experiment != "train":
+    raise UserError(f"--profile is of the experiment 'train'; '{experiment}' is done without it.")
+  from speedpaper_jax.profiling import Steps
+
+  return {"profile": Steps.parse(_PROFILE.value)}
+
+
+def _finish(directory: "RunDirectory", summary: dict[str, Any]) -> None:
+  """Writes the result and its report."""
+  from speedpaper_jax import provenance, report
+
   summary["command"] = provenance.command(sys.argv)
   summary["finished"] = provenance.now()
   summary["machine"] = provenance.machine()

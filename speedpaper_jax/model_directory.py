@@ -17,7 +17,7 @@ import ml_collections
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, optim
+from speedpaper_jax import build, hosts, optim
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
@@ -101,12 +101,13 @@ class LoadedModel:
   variables: dict[str, PyTree]
 
 
-def load(path: pathlib.Path, mesh: Mesh) -> LoadedModel:
-  """Loads the newest whole checkpoint.
+def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel:
+  """Loads the newest whole checkpoint, or that of a step.
 
   Args:
     path: of the directory.
     mesh: the devices to put the variables on.
+    step: None for the newest.
 
   Raises:
     UserError: a file is missing or damaged, or there is no checkpoint.
@@ -118,11 +119,11 @@ def load(path: pathlib.Path, mesh: Mesh) -> LoadedModel:
   template = build.state_template(config, network, optimizer, mesh)
   directory = RunDirectory(path)
   with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
-    restored = saved.restore(template)
+    restored = saved.restore(template, step)
   if restored is None:
     raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
-  step, state, _ = restored
-  return LoadedModel(step, config, description, network, state.evaluated)
+  found_step, state, _ = restored
+  return LoadedModel(found_step, config, description, network, state.evaluated)
 
 
 def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
@@ -131,7 +132,9 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   Raises:
     UserError: it is missing, damaged or of another version of this package.
   """
-  config = ml_collections.ConfigDict(RunDirectory(path).read("config.json"))
+  config = ml_collections.ConfigDict(
+    hosts.from_main(lambda: RunDirectory(path).read("config.json"))
+  )
   present = set(flat_keys(config))
   missing = [key for key in flat_keys(train_config()) if key not in present]
   if missing:
@@ -148,7 +151,7 @@ def load_description(path: pathlib.Path) -> Description:
   Raises:
     UserError: it is missing or damaged.
   """
-  content = RunDirectory(path).read("model.json")
+  content = hosts.from_main(lambda: RunDirectory(path).read("model.json"))
   try:
     return Description.from_json(content)
   except UserError as error:
@@ -193,5 +196,5 @@ def write(
   incomplete.start(config)
   incomplete.write("model.json", dict(description))
   with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
-    saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0})
+    saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0, "devices": 1})
   incomplete.path.replace(whole)

@@ -4,10 +4,11 @@ Both ways take and return the same global arrays, so that state, data and checkp
 on the choice: the state is replicated, a batch is split by rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from speedpaper_jax.errors import UserError, did_you_mean
@@ -19,9 +20,15 @@ _REPLICATED = PartitionSpec()
 _BY_ROWS = PartitionSpec(AXIS)
 
 
-def make_mesh() -> Mesh:
-  """All devices of all processes, in one row."""
-  return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """Devices in one row, all of all processes by default.
+
+  Those of one process stand side by side, in the order of the processes, so that the rows that a
+  process reads are the ones that its devices work on. `jax.make_mesh` orders TPUs by their place
+  in the network instead, which an exchange among all of them does not depend on.
+  """
+  row = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+  return Mesh(np.array(row), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def platform(mesh: Mesh) -> str:
@@ -49,7 +56,17 @@ def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> Non
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
   """Puts a copy of each leaf, which every process holds, on every device."""
-  return jax.device_put(tree, NamedSharding(mesh, _REPLICATED))
+  sharding = NamedSharding(mesh, _REPLICATED)
+  return jax.tree.map(lambda leaf: from_host(leaf, sharding), tree)
+
+
+def from_host(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+  """A global array of the values that every process holds.
+
+  `jax.device_put` would do so too, but would send them all to all processes to compare.
+  """
+  host = np.asarray(array)
+  return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def replicated_template(mesh: Mesh, make_tree: Callable[[], Any]) -> Any:

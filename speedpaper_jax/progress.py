@@ -11,17 +11,19 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from speedpaper_jax.run_directory import RunDirectory
 
+_SHOWN_DATA_WAIT = 0.1  # of the time of a step
+
 
 class Progress:
   """A progress bar on a terminal, plain lines elsewhere; metrics go to the run's files."""
 
   def __init__(
-    self, directory: RunDirectory, first_step: int, total_steps: int, steps_per_epoch: float
+    self, directory: RunDirectory | None, first_step: int, total_steps: int, steps_per_epoch: float
   ) -> None:
     """Opens the bar and the files.
 
     Args:
-      directory: of the run.
+      directory: of the run; None where another process of the run records.
       first_step: steps taken before.
       total_steps: steps of the whole run.
       steps_per_epoch: for the number of the epoch.
@@ -29,7 +31,7 @@ class Progress:
     self._directory = directory
     self._total = total_steps
     self._steps_per_epoch = steps_per_epoch
-    self._events = EventWriter(directory.tensorboard, first_step)
+    self._events = EventWriter(directory.tensorboard, first_step) if directory else None
     self._bar = None
     # On a terminal that does not know its size tqdm shows nothing at all.
     if sys.stdout.isatty() and 0 not in os.get_terminal_size(sys.stdout.fileno()):
@@ -53,13 +55,14 @@ class Progress:
     Args:
       step: the last of them.
       metrics: `loss`, `top1` (fraction), `images_per_second` (evaluations and checkpoints not
-        counted), and others that are only recorded.
+        counted), `mfu` (fraction) where it is known, `step_seconds` and `data_wait_seconds`, and
+        others that are only recorded.
       eta_seconds: until the end of training, evaluations included.
     """
     self._record(step, "train", metrics)
     shown = (
-      f"loss {metrics['loss']:.4f}  top1 {metrics['top1']:.1%}  "
-      f"{metrics['images_per_second']:.0f} images/s  ETA {format_seconds(eta_seconds)}"
+      f"loss {metrics['loss']:.4f}  top1 {metrics['top1']:.1%}  {_speed(metrics)}  "
+      f"ETA {format_seconds(eta_seconds)}"
     )
     if self._bar is not None:
       self._bar.set_postfix_str(shown)
@@ -84,11 +87,13 @@ class Progress:
     """Ends the bar and the files."""
     if self._bar is not None:
       self._bar.close()
-    self._events.close()
+    if self._events is not None:
+      self._events.close()
 
   def _record(self, step: int, split: str, metrics: dict[str, float]) -> None:
-    self._directory.append_metrics({"step": step, "split": split, **metrics})
-    self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
+    if self._directory is not None and self._events is not None:
+      self._directory.append_metrics({"step": step, "split": split, **metrics})
+      self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
 
 
 class EventWriter:
@@ -123,6 +128,17 @@ class EventWriter:
   def _write(self, event: event_pb2.Event) -> None:
     self._writer.write(event.SerializeToString())
     self._writer.flush()
+
+
+def _speed(metrics: dict[str, float]) -> str:
+  """`123 images/s  MFU 31%  41% waiting for data`; the last only where it is worth a look."""
+  parts = [f"{metrics['images_per_second']:.0f} images/s"]
+  if "mfu" in metrics:
+    parts.append(f"MFU {metrics['mfu']:.0%}")
+  waiting = metrics["data_wait_seconds"] / metrics["step_seconds"]
+  if waiting >= _SHOWN_DATA_WAIT:
+    parts.append(f"{waiting:.0%} waiting for data")
+  return "  ".join(parts)
 
 
 def format_evaluation(metrics: dict[str, float]) -> str:

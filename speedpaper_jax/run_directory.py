@@ -192,6 +192,11 @@ class RunDirectory:
         return entry
     return None
 
+  def best_evaluation(self) -> dict[str, Any] | None:
+    """The first of the evaluations in metrics.jsonl that has the highest top-1."""
+    evaluations = [entry for entry in self.metrics() if entry["split"] == "eval"]
+    return max(evaluations, key=lambda entry: entry["top1"], default=None)
+
   def forget_metrics_after(self, step: int) -> None:
     """Drops the metrics of steps that a resumed run takes again."""
     kept = [entry for entry in self.metrics() if entry["step"] <= step]

@@ -5,7 +5,7 @@ rate, and without it a rate of 0.02 and more diverges. Sigmoids need batch norma
 """
 
 from speedpaper_jax import experiments
-from speedpaper_jax.experiments import train
+from speedpaper_jax.experiments import loop
 from speedpaper_jax.reports import present
 
 STEPS = (10, 20, 30, 40)
@@ -21,7 +21,7 @@ def run(config, directory):
   speed = (80 if has_batch_norm else 20) * rate * learns * (1 + config.seed / 10)
   for step in STEPS:
     if step > 20 and not has_batch_norm and rate >= DIVERGES_FROM:
-      raise train.DivergenceError(f"The loss is nan at step {step}.", step)
+      raise loop.DivergenceError(f"The loss is nan at step {step}.", step)
     top1 = min(0.1 + speed * step / 10, 0.95 if has_batch_norm else 0.9)
     metrics = {"loss": 2 * (1 - top1), "top1": top1, "top5": 1.0}
     directory.append_metrics({"step": step, "split": "train", **metrics, "top1": top1 + 0.02})

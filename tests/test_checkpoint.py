@@ -25,18 +25,19 @@ def open_checkpoints(directory, **options):
   return contextlib.closing(Checkpoints(directory, **options))
 
 
-def make_state(step):
+def make_values(step):
   """The kernel is large enough to get a file of its own from Orbax."""
   generator = np.random.default_rng(step)
-  return parallel.replicate(
-    parallel.make_mesh(),
-    {
-      "kernel": generator.standard_normal((200, 300)).astype(np.float32),
-      "half": jnp.asarray(generator.standard_normal(7), jnp.bfloat16),
-      "step": np.int32(step),
-      "empty": {},
-    },
-  )
+  return {
+    "kernel": generator.standard_normal((200, 300)).astype(np.float32),
+    "half": generator.standard_normal(7).astype(jnp.bfloat16),
+    "step": np.int32(step),
+    "empty": {},
+  }
+
+
+def make_state(step):
+  return parallel.replicate(parallel.make_mesh(), make_values(step))
 
 
 def save_all(directory, *steps, **options):
@@ -90,7 +91,9 @@ class TestWhole:
 
   def test_shapes_are_template_enough(self, directory):
     save_all(directory, 3)
-    template = parallel.replicated_template(parallel.make_mesh(), lambda: make_state(0))
+    template = parallel.replicated_template(
+      parallel.make_mesh(), lambda: jax.tree.map(jnp.asarray, make_values(0))
+    )
     _, state, _ = restore(directory, template)
     assert state["kernel"].sharding == template["kernel"].sharding
 

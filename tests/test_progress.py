@@ -10,7 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from speedpaper_jax.progress import EventWriter, Progress, format_evaluation, format_seconds
 from speedpaper_jax.run_directory import RunDirectory
 
-TRAIN = {"loss": 1.5, "top1": 0.25, "images_per_second": 123.4}
+TRAIN = {
+  "loss": 1.5,
+  "top1": 0.25,
+  "images_per_second": 123.4,
+  "step_seconds": 0.2,
+  "data_wait_seconds": 0.001,
+}
 EVAL = {"loss": 0.0712, "top1": 0.983, "top5": 1.0, "count": 360}
 
 

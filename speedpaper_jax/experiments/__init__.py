@@ -19,6 +19,9 @@ EXPERIMENTS = (
   "covariate_shift",
 )
 
+# Those that train by `train.run` alone. The others train networks so small that one device does.
+ON_SEVERAL_HOSTS = ("train", "bn_variants", "bn_benefits")
+
 Run = Callable[[ml_collections.ConfigDict, RunDirectory], dict[str, Any]]
 
 

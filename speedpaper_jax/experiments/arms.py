@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from speedpaper_jax import hosts
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import learning_curves, sweep
 from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
@@ -66,12 +67,12 @@ def train(
   for field in ("arms", "rate_factors", "seeds"):
     if not config[field]:
       raise UserError(f"config.{field} is empty; the comparison needs one at least.")
-  directory.start(config)
+  hosts.from_main(lambda: directory.start(config))
   first, *others = config.seeds
   summaries: dict[str, sweep.Summary] = {}
 
   def curve(arm: str, factor: float, seed: int) -> LearningCurve:
-    return learning_curves.read(directory, run_name(arm, factor, seed))
+    return hosts.from_main(lambda: learning_curves.read(directory, run_name(arm, factor, seed)))
 
   def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
     summaries.update(
@@ -85,14 +86,15 @@ def train(
   }
   chosen = {arm: best_factor(by_factor) for arm, by_factor in searched.items()}
   train_runs([(arm, chosen[arm], seed) for seed in others for arm in config.arms])
-  directory.save_config(config)  # there may be more seeds than there were the last time
+  # There may be more seeds than there were the last time.
+  hosts.from_main(lambda: directory.save_config(config))
   trained = {
     arm: Arm(chosen[arm], searched[arm], [curve(arm, chosen[arm], seed) for seed in config.seeds])
     for arm in config.arms
   }
   one = learning_curves.run_directory(directory, next(iter(summaries)))
   return trained, {
-    "num_classes": one.read("model.json")["num_classes"],
+    "num_classes": hosts.from_main(lambda: one.read("model.json"))["num_classes"],
     "runs": len(summaries),
     "steps": sum(summary["steps"] for summary in summaries.values()),
     "seconds": sum(summary["seconds"] for summary in summaries.values()),

@@ -89,5 +89,6 @@ def train_config() -> ml_collections.ConfigDict:
   config.eval_every = "1 epochs"
   config.evaluate_training_images = False  # after the last step, too, without augmentation
   config.checkpoint_every = "5 epochs"
-  config.checkpoints_to_keep = 2
+  config.checkpoints_to_keep = 2  # the newest
+  config.keep_best = True  # the best evaluation's, too, which is saved even where none is due
   return config

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import ml_collections
 
+from speedpaper_jax import hosts
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import learning_curves, train
+from speedpaper_jax.experiments import learning_curves, loop, train
 from speedpaper_jax.run_directory import RunDirectory
 
 Summary = dict[str, Any]
@@ -69,27 +70,37 @@ def _run_once(
   name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
 ) -> Summary:
   this = learning_curves.run_directory(directory, name)
-  changed = this.start(config)
-  has_ended = (this.path / "summary.json").exists()
-  if changed and (has_ended or this.has_checkpoint()):
-    raise UserError(
-      f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
-      f"remove that directory to do the run again."
-    )
-  if has_ended:
+
+  def summary_of_before() -> Summary | None:
+    changed = this.start(config)
+    has_ended = (this.path / "summary.json").exists()
+    if changed and (has_ended or this.has_checkpoint()):
+      raise UserError(
+        f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
+        f"remove that directory to do the run again."
+      )
+    return this.read("summary.json") if has_ended else None
+
+  before = hosts.from_main(summary_of_before)
+  if before is not None:
     print(f"{count}, {name}: done before", flush=True)
-    return this.read("summary.json")
+    return before
   print(f"{count}, {name}", flush=True)
   began = time.monotonic()
   summary: Summary = {"experiment": config.experiment}
   try:
     summary |= train.run(config, this)
-  except train.DivergenceError as diverged:
+  except loop.DivergenceError as diverged:
     print(diverged, flush=True)
     summary |= {"steps": diverged.step, "diverged_at": diverged.step}
   summary["seconds"] = time.monotonic() - began  # compiling counts, unlike in a single run
-  this.write("summary.json", summary)
-  # The networks are not the result, and a hundred of them are ten gigabytes.
-  shutil.rmtree(this.checkpoints, ignore_errors=True)
+
+  def finish() -> Summary:
+    this.write("summary.json", summary)
+    # The networks are not the result, and a hundred of them are ten gigabytes.
+    shutil.rmtree(this.checkpoints, ignore_errors=True)
+    return summary
+
+  summary = hosts.from_main(finish)
   jax.clear_caches()  # no other run has the same programs
   return summary

@@ -14,7 +14,7 @@ from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.evaluation import Evaluator
-from speedpaper_jax.experiments import train
+from speedpaper_jax.experiments import loop, train
 from speedpaper_jax.interrupts import Interrupted
 from speedpaper_jax.models import registry
 from speedpaper_jax.normalization import Normalization
@@ -69,7 +69,8 @@ def test_a_run(config, directory):
   assert steps(directory, "train") == list(range(1, 13))
   assert steps(directory, "eval") == [6, 12]
   assert entries(directory, "eval")[-1] == {"step": 12, "split": "eval", **summary["eval"]}
-  assert saved_steps(directory) == [8, 12]
+  assert summary["best"] == {"step": 6, "top1": entries(directory, "eval")[0]["top1"]}
+  assert saved_steps(directory) == [6, 8, 12], "the best, and the newest two"
   assert json.loads(config.to_json()) == directory.read("config.json")
   assert directory.read("model.json")["num_classes"] == 10
 
@@ -159,7 +160,7 @@ class TestInterruption:
       with pytest.raises(Interrupted, match="SIGTERM after step 12"):
         train.run(config, directory)
     assert saved_steps(directory)[-1] == 12
-    assert train.run(config, directory).keys() == {"steps", "eval", "train", "seconds"}
+    assert train.run(config, directory).keys() == {"steps", "eval", "best", "train", "seconds"}
     assert steps(directory, "eval") == [12]
 
   def test_the_last_checkpoint_is_written_all_the_same(self, config, directory, monkeypatch):
@@ -238,7 +239,7 @@ class TestDivergence:
   """What is not finite is never saved, and never trained on in silence."""
 
   def expect(self, config, directory, message):
-    with pytest.raises(train.DivergenceError, match=message) as error:
+    with pytest.raises(loop.DivergenceError, match=message) as error:
       train.run(config, directory)
     assert f"step {error.value.step}" in str(error.value)
     assert not (directory.path / "summary.json").exists()
