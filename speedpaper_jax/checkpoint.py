@@ -4,7 +4,9 @@ The state is the same on all devices, so that the main process has all of it. It
 writes; the others get from it what it has read, over the network.
 """
 
+import errno
 import json
+import os
 import pathlib
 import zlib
 from collections.abc import Sequence
@@ -129,7 +131,7 @@ class Checkpoints:
     newest = self.newest()
     kept = "there is none before it" if newest is None else f"that of step {newest} is kept"
     return UserError(
-      f"A checkpoint could not be written to {self._directory} ({_first_line(error)}); {kept}. "
+      f"A checkpoint could not be written to {self._directory} ({_reason(error)}); {kept}. "
       f"Make room there, or make it writable; the same command with the same --workdir continues."
     )
 
@@ -312,6 +314,12 @@ def _kind(leaf: Any) -> str:
 
 def _record_digest(record: dict[str, Any]) -> str:
   return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
+
+
+def _reason(error: Exception) -> str:
+  """The operating system's words, where TensorStore has them somewhere in a long line."""
+  words = (os.strerror(number) for number in errno.errorcode)
+  return next((each for each in words if each in str(error)), _first_line(error))
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,8 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   the state, and when another process of the run is lost. A reader that closes the output, as
   `| head` does, ends the command without a word.
   """
-  logging.set_verbosity(logging.ERROR)  # Orbax tells of each of its steps otherwise
+  logging.set_verbosity(logging.FATAL)  # Orbax tells of each of its steps, and of errors twice
+  sys.unraisablehook = _print_unraisable
   signal.signal(signal.SIGINT, _leave_at_once)
 
   def parse_arguments(argv: list[str]) -> Any:
@@ -55,6 +56,12 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
       raise
     reason = str(error).strip().splitlines()[0]
     _leave(START_AGAIN, f"Another process was lost ({reason:.300}). Start all of them again.")
+
+
+def _print_unraisable(unraisable: Any) -> None:
+  """As usual, but for those of writes that TensorStore gives up once another one has failed."""
+  if str(unraisable.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(unraisable)
 
 
 def _leave(status: int, message: str | None = None) -> NoReturn:

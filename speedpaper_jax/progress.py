@@ -93,7 +93,8 @@ class Progress:
   def _record(self, step: int, split: str, metrics: dict[str, float]) -> None:
     if self._directory is not None and self._events is not None:
       self._directory.append_metrics({"step": step, "split": split, **metrics})
-      self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
+      with self._directory.writing():
+        self._events.write(step, {f"{split}/{name}": value for name, value in metrics.items()})
 
 
 class EventWriter:

@@ -17,6 +17,7 @@ import json
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -78,11 +79,9 @@ class RunDirectory:
     """
     path = self.path / name
     temporary = path.with_name(f".{name}.tmp")
-    try:
+    with self.writing():
       temporary.write_text(text, encoding="utf-8", errors="replace")
       temporary.replace(path)
-    except OSError as error:
-      raise self._cannot_be_written(error) from error
 
   def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
     """Writes arrays.npz, whole or not at all.
@@ -95,12 +94,10 @@ class RunDirectory:
     """
     path = self.path / "arrays.npz"
     temporary = path.with_name(".arrays.npz.tmp")
-    try:
+    with self.writing():
       with temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
       temporary.replace(path)
-    except OSError as error:
-      raise self._cannot_be_written(error) from error
 
   def read_arrays(self) -> dict[str, np.ndarray]:
     """Reads arrays.npz.
@@ -152,10 +149,8 @@ class RunDirectory:
             f"the config that is saved there in config.json."
           )
       return changed
-    try:
+    with self.writing():
       self.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise self._cannot_be_written(error) from error
     self.save_config(config)
     return []
 
@@ -171,9 +166,21 @@ class RunDirectory:
   def _cannot_be_written(self, error: OSError) -> UserError:
     return UserError(f"The workdir '{self.path}' cannot be written: {error.strerror}.")
 
+  @contextlib.contextmanager
+  def writing(self) -> Iterator[None]:
+    """Turns what the file system says inside into a UserError."""
+    try:
+      yield
+    except OSError as error:
+      raise self._cannot_be_written(error) from error
+
   def append_metrics(self, entry: dict[str, Any]) -> None:
-    """Adds a line to metrics.jsonl."""
-    with (self.path / "metrics.jsonl").open("a") as file:
+    """Adds a line to metrics.jsonl.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with self.writing(), (self.path / "metrics.jsonl").open("a") as file:
       file.write(json.dumps(entry) + "\n")
 
   def metrics(self) -> list[dict[str, Any]]:
@@ -198,12 +205,13 @@ class RunDirectory:
     return max(evaluations, key=lambda entry: entry["top1"], default=None)
 
   def forget_metrics_after(self, step: int) -> None:
-    """Drops the metrics of steps that a resumed run takes again."""
+    """Drops the metrics of steps that a resumed run takes again.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
     kept = [entry for entry in self.metrics() if entry["step"] <= step]
-    path = self.path / "metrics.jsonl"
-    temporary = path.with_name(".metrics.jsonl.tmp")
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-    temporary.replace(path)
+    self.write_text("metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def fresh_path(config_path: str) -> pathlib.Path:

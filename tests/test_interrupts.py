@@ -7,7 +7,7 @@ import time
 import pytest
 from commands import TINY, finish, flags, run, start, wait_for_step
 
-from speedpaper_jax.interrupts import Interrupted, StopSignal
+from speedpaper_jax.interrupts import StopSignal
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,21 +33,32 @@ def test_former_handlers_come_back():
   assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_message_and_status():
-  interrupted = Interrupted(signal.SIGTERM, 7)
-  assert str(interrupted) == "Stopped by SIGTERM after step 7."
-  assert interrupted.exit_status == 143
+@pytest.mark.parametrize(
+  ("number", "status"),
+  [
+    pytest.param(signal.SIGINT, 130, id="a_person"),
+    pytest.param(signal.SIGTERM, 75, id="a_cluster"),
+  ],
+)
+def test_message_and_status(number, status):
+  """A launcher starts again what it has stopped, and leaves alone what a person has."""
+  with StopSignal() as stop:
+    assert stop.came(6) is None
+    os.kill(os.getpid(), number)
+    interrupted = stop.came(7)
+  assert str(interrupted) == f"Stopped by {number.name} after step 7."
+  assert interrupted.exit_status == status
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_saves_and_ends_and_continues(scratch, tmp_path, number):
+@pytest.mark.parametrize(("number", "ends_with"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_saves_and_ends_and_continues(scratch, tmp_path, number, ends_with):
   command = (*TINY, f"--workdir={tmp_path}", *flags(checkpoint_every="0 steps"))
   process = start(scratch, *command, seconds_per_step=1)
   wait_for_step(process, 2)
   process.send_signal(number)
   status, _, errors = finish(process)
-  assert status == 128 + number
+  assert status == ends_with
   (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
   assert 2 < saved < 12
   assert errors == (

@@ -13,7 +13,7 @@ from ml_collections import config_flags as config_file_flags
 
 from speedpaper_jax import entry_point, main
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interrupts import Interrupted
+from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
 
 def parse(monkeypatch, *arguments):
@@ -74,8 +74,8 @@ class TestEntryPoint:
     [
       (UserError("It is wrong."), 1, "error: It is wrong.\n"),
       (
-        Interrupted(15, 3),
-        143,
+        Interrupted("SIGTERM", 3, START_AGAIN),
+        75,
         "Stopped by SIGTERM after step 3. The same command with the same --workdir continues.\n",
       ),
       (BrokenPipeError(), 141, ""),
@@ -186,6 +186,7 @@ class TestProcess:
     }
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary.keys() == {
+      "best",
       "command",
       "eval",
       "experiment",
