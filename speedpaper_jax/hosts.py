@@ -5,6 +5,8 @@ writes the run's directory and prints; the others learn from it what they need t
 """
 
 import contextlib
+import glob
+import importlib.util
 import os
 import pickle
 import signal
@@ -26,6 +28,8 @@ Result = TypeVar("Result")
 _LARGEST_PIECE = 2**26  # bytes sent at a time, so that devices need little memory for it
 
 _patience: float | None = None  # of the run that `initialize` has joined
+
+_TPU_DEVICE_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 
 # How JAX's runtime says that it cannot reach another process.
 _LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Gloo", "NCCL", "heartbeat")
@@ -114,10 +118,9 @@ def _in_a_cluster() -> bool:
   # srun's environment; one task alone is no cluster, and `salloc` and `sbatch` have no task number.
   if "SLURM_STEP_NODELIST" in os.environ:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1
-  # Set by the image of a TPU VM, to the hosts of its slice.
-  workers = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-  several_slices = int(os.environ.get("MEGASCALE_NUM_SLICES", "1")) > 1
-  return "," in workers or several_slices
+  # A host of a TPU slice; JAX asks the metadata server, or the environment, for the others.
+  has_tpu = any(glob.glob(files) for files in _TPU_DEVICE_FILES)
+  return has_tpu and importlib.util.find_spec("libtpu") is not None
 
 
 def patience() -> float | None:

@@ -25,7 +25,44 @@ def flags(settings=tiny.SETTINGS, **changes):
 
 def start(scratch, *arguments, devices=1, seconds_per_step=0.1, cwd=ROOT):
   """Starts `python …`; prepared data and compiled programs are kept in `scratch`."""
-  environment = {
+  return subprocess.Popen(
+    [sys.executable, *map(str, arguments)],
+    cwd=cwd,
+    env=environment_of(scratch, devices, seconds_per_step),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def launch(
+  scratch,
+  *arguments,
+  processes=2,
+  devices=1,
+  restarts=0,
+  grace=10,
+  program="-m speedpaper_jax.main",
+  **options,
+):
+  """Starts launch/local.py, which starts a program several times with the arguments."""
+  return start(
+    scratch,
+    ROOT / "launch" / "local.py",
+    f"--processes={processes}",
+    f"--devices={devices}",
+    f"--restarts={restarts}",
+    f"--grace={grace}",
+    f"--program={program}",
+    "--",
+    *arguments,
+    **options,
+  )
+
+
+def environment_of(scratch, devices, seconds_per_step):
+  """Variables of a process that trains."""
+  return {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "PYTHONUNBUFFERED": "1",
@@ -35,14 +72,6 @@ def start(scratch, *arguments, devices=1, seconds_per_step=0.1, cwd=ROOT):
     "TFDS_DATA_DIR": str(scratch / "data"),
     "SECONDS_PER_STEP": str(seconds_per_step),
   }
-  return subprocess.Popen(
-    [sys.executable, *map(str, arguments)],
-    cwd=cwd,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
 
 
 def finish(process):

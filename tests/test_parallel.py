@@ -1,6 +1,8 @@
 """Any number of devices, and both ways to run a step on them, give the same training."""
 
+import contextlib
 import functools
+import itertools
 import re
 
 import flax.linen as nn
@@ -11,6 +13,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from speedpaper_jax import optim, parallel
+from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.data import digits
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError
@@ -110,14 +113,22 @@ def make_batches(rows=32, count=STEPS):
     }
 
 
-def train(network, mode="jit", devices=DEVICES, rows=32, **options):
-  """State and metrics after five steps in float64, on the host."""
+def train(
+  network, mode="jit", devices=DEVICES, rows=32, first=0, last=STEPS, saved=None, **options
+):
+  """State and metrics after five steps in float64, on the host.
+
+  With `first` the state is that of `saved`, checkpoints which other devices may have written.
+  """
   with jax.enable_x64():
     mesh = mesh_of(devices)
     step, state = make_step_and_state(network, mode, rows=rows, **options)
     state = parallel.replicate(mesh, state)
+    if first:
+      found, state, _ = saved.restore(state)
+      assert found == state.step == first
     compiled = parallel.jit_train_step(step, mesh, mode)
-    for batch in make_batches(rows):
+    for batch in itertools.islice(make_batches(rows), first, last):
       # With two steps under way virtual devices may wait for each other's threads for ever.
       state, metrics = jax.block_until_ready(compiled(state, parallel.shard_batch(mesh, batch)))
     return jax.device_get((state, metrics))
@@ -171,6 +182,17 @@ class TestGlobalStatistics:
 
   def test_a_literal_pmap_does_the_same(self, network):
     assert_same(train_with_literal_pmap(network), train_on_eight_devices(network))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_goes_on_on_other_devices(network, devices, tmp_path):
+  with contextlib.closing(Checkpoints(tmp_path)) as saved:
+    state, _ = train(network, last=3)
+    saved.save(3, state, {})
+    saved.wait()
+    resumed = train(network, devices=devices, first=3, saved=saved)
+  assert_same(resumed, train_on_eight_devices(network))
 
 
 class TestReplicaStatistics:

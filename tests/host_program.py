@@ -1,0 +1,68 @@
+"""What processes say to each other, for tests/test_hosts.py: run by each of several."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from speedpaper_jax import entry_point, host_flags, hosts, parallel
+from speedpaper_jax.errors import UserError
+
+flags.adopt_module_key_flags(host_flags)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where each process writes what it has found.")
+
+
+def told(call):
+  """The message of the UserError that a call raises."""
+  try:
+    call()
+  except UserError as error:
+    return str(error)
+  return None
+
+
+def fail():
+  raise UserError(f"Process {jax.process_index()} has found a mistake.")
+
+
+def main(argv):
+  entry_point.join_hosts()
+  del argv
+  workdir = pathlib.Path(_WORKDIR.value)
+  index = jax.process_index()
+  # Values that a sum in floating point would not leave as they are.
+  arrays = {
+    "half": np.array([-0.0, np.nan, 1e-40, 3.5]).astype(jnp.bfloat16),
+    "odd number of bytes": np.array([1, 2, 3], np.uint8),
+    "scalar": np.float32(7 + index),
+    "nothing": np.zeros((0, 3), np.float32),
+  }
+  received = hosts.arrays_from_main(arrays if hosts.is_main() else None, arrays)
+  mesh = parallel.make_mesh()
+  rows = parallel.shard_batch(mesh, {"x": np.full(jax.local_device_count(), float(index))})["x"]
+  result = {
+    "is_main": hosts.is_main(),
+    "several": hosts.are_several(),
+    "patience": hosts.patience(),
+    "from_main": hosts.from_main(lambda: {"index": jax.process_index(), "path": str(workdir)}),
+    "mistake": told(lambda: hosts.from_main(fail)),
+    "same": told(lambda: hosts.check_same("config", "a text")),
+    "different": told(lambda: hosts.check_same("config", f"text of {index}")),
+    "bytes": {name: array.tobytes().hex() for name, array in received.items()},
+    "owners": [device.process_index for device in mesh.devices],
+    "rows": np.asarray(jax.jit(lambda x: x, out_shardings=replicated(mesh))(rows)).tolist(),
+  }
+  print("printed by the main process")
+  (workdir / f"{index}.json").write_text(json.dumps(result))
+  hosts.leave()
+
+
+def replicated(mesh):
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+if __name__ == "__main__":
+  entry_point.run(main, entry_point.parse_flags)

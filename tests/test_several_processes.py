@@ -1,0 +1,165 @@
+"""Training by several processes on loopback: the same bits as by one, whatever happens to them."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from commands import ROOT, TINY, finish, flags, launch, start, wait_until
+
+from benchmarks import survive_kills
+from speedpaper_jax.run_directory import RunDirectory
+
+pytestmark = pytest.mark.slow
+
+DEVICES = 4
+PATIENCE = 20  # seconds
+CONFIG = f"--config={ROOT}/configs/bn_inception.py"
+
+
+def train(scratch, workdir, processes, devices=DEVICES, seconds_per_step=0.0, **changes):
+  """Starts a run of the tiny network on so many devices in all."""
+  return launch(
+    scratch,
+    CONFIG,
+    f"--workdir={workdir}",
+    f"--patience={PATIENCE}",
+    *flags(eval_every="6 steps", **changes),
+    program=TINY[0],
+    processes=processes,
+    devices=devices // processes,
+    seconds_per_step=seconds_per_step,
+    grace=4 * PATIENCE,
+  )
+
+
+def completed(process):
+  """What was printed to standard output by a run that must succeed."""
+  status, output, errors = finish(process)
+  assert status == 0, output + errors
+  return output
+
+
+def assert_same_end(workdir, other):
+  assert not survive_kills.differences(RunDirectory(other), RunDirectory(workdir))
+
+
+@pytest.fixture(scope="module")
+def alone(scratch, tmp_path_factory):
+  """The directory of a run of one process."""
+  workdir = tmp_path_factory.mktemp("alone")
+  completed(train(scratch, workdir, processes=1))
+  return workdir
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_number_of_processes_makes_no_difference(scratch, alone, tmp_path, processes):
+  output = completed(train(scratch, tmp_path, processes))
+  assert_same_end(tmp_path, alone)
+  assert output.count("step  1/12 ") == 1, "one process alone prints"
+
+
+def wait_for_checkpoint(process, workdir, step):
+  wait_until(process, (workdir / "checkpoints" / str(step)).exists)
+
+
+def processes_of(process):
+  """Process numbers, from the launcher's first line."""
+  return [int(pid) for pid in re.findall(r"\d+", process.stderr.readline())[1:]]
+
+
+@pytest.mark.parametrize("then", [1, 4], ids="on_{}".format)
+def test_a_notice_to_one_saves_all_and_others_go_on(scratch, alone, tmp_path, then):
+  """Stopped on 2 processes, continued on 1 and on 4 with the same devices in all."""
+  process = train(scratch, tmp_path, processes=2, seconds_per_step=0.5)
+  pids = processes_of(process)
+  wait_for_checkpoint(process, tmp_path, 4)
+  os.kill(pids[1], signal.SIGTERM)
+  status, _, errors = finish(process)
+  assert status == 75
+  (step,) = set(re.findall(r"Stopped by a notice to all processes after step (\d+)", errors))
+  assert errors.count(f"after step {step}. The same command with the same --workdir") == 2
+  assert survive_kills.newest(RunDirectory(tmp_path)) == int(step) < 12
+  assert not (tmp_path / "summary.json").exists()
+
+  output = completed(train(scratch, tmp_path, processes=then))
+  assert f"resuming after step {step}\n" in output
+  assert_same_end(tmp_path, alone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_lost_the_others_end_in_time(scratch, tmp_path, number, victim):
+  process = train(scratch, tmp_path, processes=2, seconds_per_step=0.5, duration="200 steps")
+  pids = processes_of(process)
+  wait_for_checkpoint(process, tmp_path, 4)
+  os.kill(pids[victim], number)
+  began = time.monotonic()
+  wait_until(process, lambda: not is_running(pids[1 - victim]))
+  assert time.monotonic() < began + 3 * PATIENCE
+  with contextlib.suppress(ProcessLookupError):
+    os.kill(pids[victim], signal.SIGKILL)
+  status, _, errors = finish(process)
+  assert status == 75, errors
+
+
+def is_running(pid):
+  """Whether a process has not ended; one that nobody has waited for is a zombie, Z."""
+  try:
+    with open(f"/proc/{pid}/stat") as file:
+      return file.read().rpartition(")")[2].split()[0] != "Z"
+  except FileNotFoundError:
+    return False
+
+
+def test_processes_that_stand_still_end(scratch, tmp_path):
+  """Although they give signs of life: here they sleep after each step."""
+  process = train(scratch, tmp_path, processes=2, seconds_per_step=1000)
+  status, _, errors = finish(process)
+  assert status == 75
+  assert errors.count("Nothing has happened for ") >= 1
+  assert "in step 1" in errors or "in step 2" in errors
+
+
+def test_kills_at_any_moment_do_no_harm(scratch):
+  """benchmarks/survive_kills.py in a small form."""
+  process = start(
+    scratch,
+    "-m",
+    "benchmarks.survive_kills",
+    "--kills=3",
+    "--steps=40",
+    f"--program={TINY[0]}",
+    "--",
+    CONFIG,
+    *flags(),
+  )
+  output = completed(process)
+  assert output.count("\nkill ") == 3
+  assert output.endswith("state, evaluation and metrics are the same, bit for bit\n")
+
+
+def test_a_disk_on_which_nothing_more_can_be_written(scratch, tmp_path):
+  """A limit to the size of files stands for a full disk; tmpfs would ask for rights."""
+  limited = (
+    "import resource, runpy, sys; sys.argv = sys.argv[1:];"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY));"
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+  )
+  command = (TINY[0], CONFIG, f"--workdir={tmp_path}", *flags(data__image_size=64))
+  status, _, errors = finish(start(scratch, *command, "--config.duration=4 steps"))
+  assert status == 0, errors
+  before = (tmp_path / "checkpoints" / "4" / "record" / "metadata").read_text()
+  status, _, errors = finish(start(scratch, "-c", limited, *command))
+  assert status == 1
+  assert "could not be written" in errors
+  assert "that of step 4 is kept" in errors
+  assert "Traceback" not in errors
+  assert (tmp_path / "checkpoints" / "4" / "record" / "metadata").read_text() == before
+  status, output, errors = finish(start(scratch, *command))
+  assert status == 0, errors
+  assert "resuming after step 4\n" in output
+  assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 12
