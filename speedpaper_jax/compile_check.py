@@ -1,0 +1,235 @@
+"""Compiles a training step for a TPU slice that is not there, and says whether it fits.
+
+  python -m speedpaper_jax.compile_check --config=configs/bn_inception.py --topology=v5e:4x4
+
+The step is the one that `speedpaper_jax.main` trains with. What it needs of each chip's memory is
+the compiler's own plan; how fast it can be at most follows from its operations, its traffic and the
+chip's published peaks. No TPU is needed, but libtpu, which `pip install "jax[tpu]"` brings.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from speedpaper_jax import chips, entry_point, output_files
+from speedpaper_jax import config as config_files
+from speedpaper_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import jax
+  from jax.sharding import Mesh
+
+  from speedpaper_jax.compile_report import Report
+
+_EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x4 or v4:4x4x4"
+
+# Classes and training images of data sets that need not be prepared for this.
+_SIZES = {
+  "mnist": (10, 60_000),
+  "fashion_mnist": (10, 60_000),
+  "cifar10": (10, 50_000),
+  "cifar100": (100, 50_000),
+  "imagenet2012": (1000, 1_281_167),
+}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line; the result's `config` is the config, with what overrides its fields."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m speedpaper_jax.compile_check",
+    description="Compiles a config's training step for a TPU slice, without a TPU, and prints what "
+    "it needs of a chip's memory and how fast it can be at most. The exit status is 1 where it "
+    "does not fit. --config.KEY=VALUE overrides a field, as in training.",
+  )
+  parser.add_argument("--config", metavar="FILE", help="config file, with its arguments")
+  parser.add_argument("--topology", metavar="NAME", help=f"the slice: {_EXAMPLES}")
+  parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
+  options, overrides = parser.parse_known_args(arguments[1:])
+  if options.config is None:
+    raise UserError("Name a config with --config=FILE, as in --config=configs/inception_v4.py.")
+  if options.topology is None:
+    raise UserError(f"Name a TPU slice with --topology, as in {_EXAMPLES}.")
+  config_files.check_overrides(config_files.load(options.config), overrides)
+  options.config = _read_config([arguments[0], f"--config={options.config}", *overrides])
+  if options.config.experiment != "train":
+    raise UserError(
+      f"config.experiment='{options.config.experiment}' trains several networks; name the config "
+      f"of one, as configs/inception_v4.py."
+    )
+  return options
+
+
+def _read_config(arguments: list[str]) -> ml_collections.ConfigDict:
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+  try:
+    left = values(arguments)
+  except flags.Error as error:
+    raise UserError(str(error)) from error
+  if left[1:]:
+    raise UserError(f"'{left[1]}' is no flag; flags begin with --.")
+  return values.config
+
+
+def main(options: argparse.Namespace) -> None:
+  """Compiles what the flags name and prints the report."""
+  if options.json is not None:
+    output_files.check(options.json)
+  from speedpaper_jax import compile_report
+
+  config, devices = options.config, slice_devices(options.topology)
+  chip = chips.find(devices[0].device_kind)
+  if chip is None:
+    known = ", ".join(one.name for one in chips.CHIPS if one.torus_axes)
+    raise UserError(
+      f"The peaks of a {devices[0].device_kind} are not known here; choose one of {known}."
+    )
+  shape = slice_shape(options.topology)
+  report = check(config, chip, shape, devices)
+  compile_report.check_fits(report)
+  print(compile_report.text(report))
+  if options.json is not None:
+    output_files.write_json(options.json, compile_report.as_json(report))
+
+
+def slice_shape(topology: str) -> tuple[int, ...]:
+  """Chips along each axis of a valid topology: "v5e:4x4" → (4, 4)."""
+  found = re.search(r"[\dx]+(?=(_\w+)?$)", topology)
+  assert found is not None, topology
+  return tuple(int(length) for length in found[0].split("x"))
+
+
+def slice_devices(topology: str) -> "list[jax.Device]":
+  """The devices of a slice that is not there; programs can be compiled for them alone.
+
+  Args:
+    topology: a TPU's generation and the shape of the slice, such as "v5e:4x4".
+
+  Raises:
+    UserError: there is no such slice, or libtpu, the compiler, is not installed.
+  """
+  import jax
+  from jax.experimental import topologies
+
+  jax.config.update("jax_platforms", "cpu")  # nothing runs; it would look for accelerators
+  # A program that was compiled for devices that are not there can be kept, but not read back.
+  jax.config.update("jax_enable_compilation_cache", False)
+  os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # of the machine's metadata, which outside a cloud hangs
+  os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # it takes no TPU away from others
+  # Only so that it does not complain that it cannot find them out.
+  os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+  os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+  # One device a chip, as where a v4 is, and not one for each of its two cores.
+  fields = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
+  try:
+    return list(topologies.get_topology_desc(topology, platform="tpu", **fields).devices)
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).splitlines()[0].partition(": ")[2].rstrip(".")
+    raise UserError(
+      f"There is no TPU slice '{topology}' ({reason}); name one as in {_EXAMPLES}."
+    ) from error
+  except RuntimeError as error:  # JAX does not find libtpu
+    raise UserError(
+      f"The compiler for TPUs is not installed; it comes with "
+      f'`pip install "jax[tpu]=={jax.__version__}"`, which needs no TPU.'
+    ) from error
+
+
+def check(
+  config: ml_collections.ConfigDict,
+  chip: chips.Chip,
+  shape: tuple[int, ...],
+  devices: "Sequence[jax.Device]",
+) -> "Report":
+  """Compiles the training step of a config.
+
+  Args:
+    config: of training.
+    chip: what the devices are.
+    shape: of the slice.
+    devices: to compile for; they need not be there.
+
+  Raises:
+    UserError: the config is not valid for these devices, or the step does not fit their memory.
+  """
+  import jax
+
+  from speedpaper_jax import build, compile_report, compiled_program, parallel, ranges
+  from speedpaper_jax.durations import Durations
+  from speedpaper_jax.experiments import train
+
+  ranges.check(config)
+  mesh = parallel.make_mesh(devices)
+  parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
+  num_classes, images = _data_set_sizes(config)
+  model = build.build_model(config, num_classes, mesh)
+  optimizer = build.build_optimizer(config, Durations(config.batch_size, images))
+  state = _state_sizes(config, model, optimizer, mesh)
+  print(f"Compiling for {mesh.size} chips {chip.name}; this takes minutes.", flush=True)
+  began = time.monotonic()
+  try:
+    compiled = train.compile_step(config, model, optimizer, mesh)
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    needed, available = memory_of_error(str(error))
+    compile_report.refuse(config, chip, mesh.size, needed, available)
+  print(f"Compiled in {(time.monotonic() - began) / 60:.1f} minutes.\n", flush=True)
+  program = compiled_program.analyse(compiled, mesh.size, config.accumulation_steps)
+  return compile_report.Report(config, chip, shape, state, program)
+
+
+def _data_set_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
+  """Classes and training images; the latter matter to the schedule alone."""
+  from speedpaper_jax.data.sources import open_split
+
+  try:
+    split = open_split(config.data.name, config.data.train_split, config.data.dir)
+  except UserError:
+    if config.data.name not in _SIZES:
+      raise
+    return _SIZES[config.data.name]
+  return split.num_classes, len(split)
+
+
+def _state_sizes(
+  config: ml_collections.ConfigDict, model: Any, optimizer: Any, mesh: "Mesh"
+) -> dict[str, int]:
+  import jax
+
+  from speedpaper_jax import build
+
+  def size(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+  state = build.state_template(config, model, optimizer, mesh)
+  rows = config.batch_size // mesh.size
+  return {
+    "parameters": size(state.params),
+    "batch_stats": size(state.batch_stats),
+    "optimiser state": size(state.opt_state),
+    "averaged copy": size(state.average),
+    "batch": rows * (3 * config.data.image_size**2 + 4 + 4),  # uint8 pixels, label and mask
+  }
+
+
+def memory_of_error(message: str) -> tuple[str, str]:
+  """What XLA's error RESOURCE_EXHAUSTED says that is needed, and that there is."""
+  found = re.search(r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)", message)
+  found = found or re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", message)
+  if found is None:
+    return "more", "less"
+  needed, available = (re.sub(r"([KMGT])$", r" \1iB", amount) for amount in found.groups())
+  return needed, available
+
+
+if __name__ == "__main__":
+  entry_point.run(main, parse)
