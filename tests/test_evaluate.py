@@ -83,6 +83,42 @@ def test_another_split(trained, run_evaluate):
   assert (result["split"], result["count"]) == ("train[:50]", 50)
 
 
+class TestStep:
+  @pytest.fixture
+  def path(self, trained, tmp_path):
+    """A copy whose metrics call step 8 the best."""
+    path = tmp_path / "run"
+    shutil.copytree(trained[0], path)
+    entries = [
+      {"step": step, "split": "eval", "top1": top1} for step, top1 in ((8, 0.9), (12, 0.8))
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return path
+
+  @pytest.mark.parametrize(
+    ("arguments", "step"),
+    [((), 12), (("--step=newest",), 12), (("--step=best",), 8), (("--step=8",), 8)],
+  )
+  def test_chooses_the_checkpoint(self, path, run_evaluate, arguments, step):
+    assert run_evaluate(path, *arguments)["step"] == step
+
+  @pytest.mark.parametrize(
+    ("step", "message"),
+    [
+      ("7", r"has no checkpoint of step 7; it has: 8, 12\."),
+      ("bset", "--step=bset is none of newest, best and the number of a step"),
+    ],
+  )
+  def test_mistakes(self, path, run_evaluate, step, message):
+    with pytest.raises(UserError, match=message):
+      run_evaluate(path, f"--step={step}")
+
+  def test_no_evaluation(self, path, run_evaluate):
+    (path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"has no evaluation in its metrics\.jsonl"):
+      run_evaluate(path, "--step=best")
+
+
 def test_changes_nothing(trained, run_evaluate):
   path, _ = trained
   before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}

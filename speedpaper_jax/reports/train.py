@@ -128,7 +128,6 @@ def _classes(description: Mapping[str, Any]) -> str:
 
 
 def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
-  speeds = [entry["images_per_second"] for entry in entries if "images_per_second" in entry]
   rows = []
   if metrics := summary.get("eval"):
     rows = [
@@ -141,9 +140,32 @@ def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     ("steps", f"{summary['steps']:,}"),
     ("time, evaluations and checkpoints included", duration(summary["seconds"])),
   ]
-  if speeds:
-    rows.append(("speed of training, median", f"{statistics.median(speeds):,.0f} images/s"))
-  return Table(("quantity", "this run"), rows, "After the last step.")
+  if "best" in summary:
+    best = summary["best"]
+    rows.append(("best top-1 accuracy", f"{percent(best['top1'])} after step {best['step']:,}"))
+  return Table(("quantity", "this run"), rows + _speed(entries), "After the last step.")
+
+
+def _speed(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+  """Medians over the log lines of what the run has measured."""
+
+  def median(name: str) -> float | None:
+    values = [entry[name] for entry in entries if name in entry]
+    return statistics.median(values) if values else None
+
+  rows = [
+    ("speed of training", median("images_per_second"), "{:,.0f} images/s"),
+    ("speed of a device", median("images_per_second_per_chip"), "{:,.1f} images/s"),
+    ("time of a step", median("step_seconds"), "{:.3g} s"),
+    ("of that, waiting for data", median("data_wait_seconds"), "{:.2g} s"),
+    ("used part of the device's peak (MFU)", median("mfu"), "{:.1%}"),
+  ]
+  shown = [
+    (f"{name}, median", form.format(value)) for name, value, form in rows if value is not None
+  ]
+  if memory := max((entry.get("memory_bytes", 0) for entry in entries), default=0):
+    shown.append(("memory of a device, at most", f"{memory / 2**30:.1f} GiB"))
+  return shown
 
 
 def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:

@@ -18,6 +18,7 @@ from speedpaper_jax.experiments import loop, train
 from speedpaper_jax.interrupts import Interrupted
 from speedpaper_jax.models import registry
 from speedpaper_jax.normalization import Normalization
+from speedpaper_jax.profiling import Steps
 from speedpaper_jax.progress import Progress
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -95,6 +96,63 @@ def test_logs_means_over_the_steps_since_the_last_line(config, directory, tmp_pa
   assert [entry["loss"] for entry in entries(other, "train")] == pytest.approx(
     [sum(losses[:5]) / 5, sum(losses[5:10]) / 5, sum(losses[10:]) / 2]
   )
+
+
+def test_steps_can_be_traced(config, directory, capsys):
+  config.duration = "4 steps"
+  train.run(config, directory, profile=Steps(2, 3))
+  assert list((directory.path / "profile").rglob("*.xplane.pb"))
+  assert f"tensorboard --logdir={directory.path / 'profile'}\n" in capsys.readouterr().out
+
+
+def test_speed_is_measured(config, directory):
+  train.run(config, directory)
+  for entry in entries(directory, "train"):
+    assert entry["images_per_second"] == pytest.approx(8 / entry["step_seconds"])
+    assert entry["images_per_second_per_chip"] == pytest.approx(entry["images_per_second"] / 8)
+    assert 0 <= entry["data_wait_seconds"] <= entry["step_seconds"]
+
+
+def test_the_best_checkpoint_stays_however_long_the_run(config, directory, monkeypatch):
+  """Step 2 is the best here; it is not among the newest two, nor at a checkpoint's time."""
+  accuracies = {1: 0.1, 2: 0.9, 3: 0.9, 4: 0.2}
+  evaluate = Evaluator.__call__
+
+  def rank(self, variables, on_batch):
+    self.calls = getattr(self, "calls", 0) + 1
+    return {**evaluate(self, variables, on_batch), "top1": accuracies.get(self.calls, 0.3)}
+
+  monkeypatch.setattr(Evaluator, "__call__", rank)
+  config.eval_every = "1 steps"
+  with monkeypatch.context() as patch:
+    interrupt_at(patch, 6)
+    with pytest.raises(Interrupted):
+      train.run(config, directory)
+  assert train.run(config, directory)["best"] == {"step": 2, "top1": 0.9}
+  assert saved_steps(directory) == [2, 8, 12]
+
+
+def test_without_keep_best_the_newest_alone_stay(config, directory):
+  config.eval_every = "1 steps"
+  config.keep_best = False
+  assert "best" not in train.run(config, directory)
+  assert saved_steps(directory) == [8, 12]
+
+
+class TestOtherReplicas:
+  """With statistics of each device's images, other devices are other statistics."""
+
+  @pytest.mark.parametrize(("statistics", "tells"), [("replica", True), ("global", False)])
+  def test_are_told_of(self, config, directory, statistics, tells, monkeypatch, capsys):
+    config.batch_norm.statistics = statistics
+    config.batch_size = 16
+    config.duration = "2 steps"
+    train.run(config, directory)
+    four = parallel.make_mesh(jax.devices()[:4])
+    monkeypatch.setattr(parallel, "make_mesh", lambda: four)
+    config.duration = "4 steps"
+    train.run(config, directory)
+    assert ("continuing on 4 devices, after 8" in capsys.readouterr().err) == tells
 
 
 def test_the_seed_makes_the_difference(config, directory, tmp_path):
