@@ -7,6 +7,7 @@ writes the run's directory and prints; the others learn from it what they need t
 import contextlib
 import glob
 import importlib.util
+import itertools
 import os
 import pickle
 import signal
@@ -226,6 +227,9 @@ def has_lost_another(error: BaseException) -> bool:
   return any(word in str(error) for word in _LOST)
 
 
+_questions = itertools.count()  # also from one run of a sweep to the next, whose steps begin anew
+
+
 class StopNotice:
   """While entered, a request to stop reaches all processes, and they stop after the same step.
 
@@ -241,8 +245,11 @@ class StopNotice:
     signal.signal(signal.SIGINT, self._previous)
 
   def came(self, step: int) -> Interrupted | None:
-    """To be asked after every step, in all processes; what to raise if this is the last one."""
-    if multihost_utils.reached_preemption_sync_point(step):
+    """What to raise, once `step` is saved, if all are to stop; else None.
+
+    To be asked equally often in all processes: JAX lets all of them stop at the same question.
+    """
+    if multihost_utils.reached_preemption_sync_point(next(_questions)):
       return Interrupted("a notice to all processes", step, START_AGAIN)
     return None
 

@@ -55,9 +55,11 @@ def main(argv: list[str]) -> None:
       f"The experiment '{experiment}' is the work of one process; start it alone, without a "
       f"launcher. Several processes take: {', '.join(experiments.ON_SEVERAL_HOSTS)}."
     )
+  options = _options(experiment)
+  hosts.check_same("config", _CONFIG.value.to_json())
   directory = run_directory.RunDirectory(hosts.from_main(_path))
   print(f"workdir {directory.path}", flush=True)
-  summary = {"experiment": experiment, **run(_CONFIG.value, directory, **_options(experiment))}
+  summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
   if hosts.is_main():
     _finish(directory, summary)
   hosts.leave()

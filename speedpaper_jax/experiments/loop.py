@@ -161,6 +161,7 @@ class Loop:
           if (stopping := stop.came(step)) is not None:
             self._save(step, state)
             raise self._stopped(stopping)
+      self._watchdog.rest()
       summary: dict[str, Any] = {"steps": step, "eval": metrics}
       if self._best is not None:
         summary["best"] = {name: self._best[name] for name in ("step", "top1")}
@@ -171,7 +172,6 @@ class Loop:
           raise self._stopped(stopping)
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self._saved.close()
-    self._watchdog.rest()
     return summary | {"seconds": hosts.from_main(self._clock.total_seconds)}
 
   def _take(self, step: int, state: TrainState, batches: Iterator[Any]) -> TrainState:

@@ -54,7 +54,6 @@ def run(
     DivergenceError: the loss, the gradient or the parameters are not finite.
     Interrupted: a request to stop came; the state is saved.
   """
-  hosts.check_same("config", config.to_json())
   ranges.check(config)
   mesh = parallel.make_mesh()
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
