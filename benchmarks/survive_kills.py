@@ -29,12 +29,17 @@ from speedpaper_jax.run_directory import RunDirectory
 
 _LAUNCHER = pathlib.Path(__file__).parents[1] / "launch" / "local.py"
 _KINDS = ("starting", "stepping", "saving")
-_TIMINGS = (
-  "seconds",
-  "step_seconds",
-  "data_wait_seconds",
-  "images_per_second",
-  "images_per_second_per_chip",
+# Metrics that depend on the speed of the machine.
+TIMINGS = frozenset(
+  {
+    "seconds",
+    "step_seconds",
+    "data_wait_seconds",
+    "images_per_second",
+    "images_per_second_per_chip",
+    "mfu",
+    "memory_bytes",
+  }
 )
 _MINUTES = 10  # that nothing may take
 
@@ -193,8 +198,7 @@ def result(run: RunDirectory) -> dict[str, Any]:
   """A digest of each array of the last state, the evaluation, and all metrics but times."""
   record = json.loads((run.checkpoints / str(newest(run)) / "record" / "metadata").read_text())
   metrics = [
-    {name: value for name, value in entry.items() if name not in _TIMINGS}
-    for entry in run.metrics()
+    {name: value for name, value in entry.items() if name not in TIMINGS} for entry in run.metrics()
   ]
   return {"state": record["digests"], "eval": run.read("summary.json")["eval"], "metrics": metrics}
 

@@ -9,6 +9,8 @@ import orbax.checkpoint as ocp
 import pytest
 from commands import MAIN, TINY, flags, kill, run, start, wait_for_step, wait_until
 
+from benchmarks.survive_kills import TIMINGS
+
 pytestmark = pytest.mark.slow
 
 
@@ -67,9 +69,8 @@ def summary(workdir):
 
 def metrics(workdir):
   """What metrics.jsonl says, without what depends on the speed of the machine."""
-  timings = {"seconds", "images_per_second"}
   entries = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-  return [{key: entry[key] for key in entry.keys() - timings} for entry in entries]
+  return [{key: entry[key] for key in entry.keys() - TIMINGS} for entry in entries]
 
 
 def resumed_after(output):

@@ -73,7 +73,7 @@ class TestRun:
   def test_summaries(self, ended):
     _, returned = ended
     for name in ("low", "high"):
-      assert returned[name].keys() == {"experiment", "steps", "seconds", "eval"}
+      assert returned[name].keys() == {"experiment", "steps", "seconds", "eval", "best"}
       assert (returned[name]["experiment"], returned[name]["steps"]) == ("train", 4)
       assert returned[name]["eval"]["count"] == 16
 
