@@ -27,11 +27,17 @@ class Progress:
       first_step: steps taken before.
       total_steps: steps of the whole run.
       steps_per_epoch: for the number of the epoch.
+
+    Raises:
+      UserError: the directory cannot be written; so do `train` and `evaluation`.
     """
     self._directory = directory
     self._total = total_steps
     self._steps_per_epoch = steps_per_epoch
-    self._events = EventWriter(directory.tensorboard, first_step) if directory else None
+    self._events: EventWriter | None = None
+    if directory is not None:
+      with directory.writing():
+        self._events = EventWriter(directory.tensorboard, first_step)
     self._bar = None
     # On a terminal that does not know its size tqdm shows nothing at all.
     if sys.stdout.isatty() and 0 not in os.get_terminal_size(sys.stdout.fileno()):

@@ -1,5 +1,6 @@
 """What a run shows on a terminal and elsewhere, and the events for TensorBoard."""
 
+import contextlib
 import io
 import os
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.progress import EventWriter, Progress, format_evaluation, format_seconds
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -60,6 +62,26 @@ def scalars(directory, tag):
   events = EventAccumulator(str(directory.tensorboard))
   events.Reload()
   return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
+
+
+class TestWorkdirThatCannotBeWritten:
+  def test_is_told_at_the_start(self, directory):
+    directory.tensorboard.write_text("a file in the place of the directory")
+    with pytest.raises(UserError, match=r"The workdir '.*' cannot be written: File exists\."):
+      show(directory)
+
+  def test_is_told_later(self, directory):
+    (directory.path / "metrics.jsonl").mkdir()
+    with contextlib.closing(Progress(directory, 0, 100, steps_per_epoch=10)) as progress:
+      message = r"The workdir '.*' cannot be written: Is a directory\."
+      with pytest.raises(UserError, match=message):
+        progress.train(1, TRAIN, eta_seconds=83)
+
+
+def test_another_process_records(directory, capsys):
+  show(None)
+  assert capsys.readouterr().out.count("\n") == 3
+  assert not list(directory.path.iterdir())
 
 
 def test_plain_lines_when_piped(directory, capsys):
