@@ -91,7 +91,7 @@ def initialize(
       heartbeat_timeout_seconds=seconds,
       shutdown_timeout_seconds=seconds,
     )
-  except RuntimeError as error:
+  except (RuntimeError, ValueError) as error:  # the latter where a cluster does not say enough
     raise UserError(
       f"The other processes cannot be reached ({str(error).splitlines()[0]}); start all of them, "
       f"with the same --coordinator_address."

@@ -137,6 +137,17 @@ class TestCluster:
     hosts.initialize()
     assert bool(joined) == has_libtpu
 
+  def test_that_does_not_say_enough_is_told_of(self, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+
+    def find_nothing(**named):
+      raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", find_nothing)
+    with pytest.raises(UserError, match=r"cannot be reached \(coordinator_address should be defi"):
+      hosts.initialize()
+
   def test_flags_come_first(self, joined, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
     monkeypatch.setenv("SLURM_NTASKS", "2")
