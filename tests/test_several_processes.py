@@ -16,7 +16,7 @@ from speedpaper_jax.run_directory import RunDirectory
 pytestmark = pytest.mark.slow
 
 DEVICES = 4
-PATIENCE = 20  # seconds
+PATIENCE = 15  # seconds
 CONFIG = f"--config={ROOT}/configs/bn_inception.py"
 
 

@@ -51,7 +51,8 @@ class Cloud:
     if training is not None:
       settings = (*settings, "--", f"--workdir={self.workdir}", *training)
     return subprocess.Popen(
-      [script, command, *settings],
+      # In the background tests ignore Ctrl-C, and so would the launcher's shell.
+      ["env", "--default-signal=INT", script, command, *settings],
       env=self.environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
