@@ -223,12 +223,16 @@ def _state_sizes(
 
 def memory_of_error(message: str) -> tuple[str, str]:
   """What XLA's error RESOURCE_EXHAUSTED says that is needed, and that there is."""
-  found = re.search(r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)", message)
-  found = found or re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", message)
+  at_least = ""
+  found = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", message)
   if found is None:
-    return "more", "less"
+    # Told early, within seconds, of temporaries alone.
+    at_least = "more than "
+    found = re.search(r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)", message)
+  if found is None:
+    return "more memory", "less"
   needed, available = (re.sub(r"([KMGT])$", r" \1iB", amount) for amount in found.groups())
-  return needed, available
+  return f"{at_least}{needed} of memory", available
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def check_fits(report: Report) -> None:
   """Raises a UserError if the program needs more memory than a chip has."""
   total = report.program.memory.total
   if total > report.chip.memory_bytes:
-    refuse(report.config, report.chip, report.chips, _gib(total), _gib(report.chip.memory_bytes))
+    needed = f"{_gib(total)} of memory"
+    refuse(report.config, report.chip, report.chips, needed, _gib(report.chip.memory_bytes))
 
 
 def refuse(
@@ -122,15 +123,15 @@ def refuse(
     config: of training.
     chip: whose memory is too small.
     chips: in the slice.
-    needed: memory with its unit.
-    available: likewise.
+    needed: as "20 GiB of memory".
+    available: as "16 GiB".
   """
   smaller = "Lower config.batch_size or raise config.accumulation_steps"
   if config.model.dtype == "float32":
     smaller += ", or set config.model.dtype=bfloat16"
   raise UserError(
     f"A batch of {config.batch_size} images, {config.batch_size // chips} a chip, does not fit: "
-    f"it needs {needed} of memory, and a {chip.name} has {available}. {smaller}."
+    f"it needs {needed}, and a {chip.name} has {available}. {smaller}."
   )
 
 

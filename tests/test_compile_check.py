@@ -89,8 +89,8 @@ class TestCheck:
     with pytest.raises(UserError) as refusal:
       check(tiny_config(batch_size=32))
     assert str(refusal.value) == (
-      "A batch of 32 images, 4 a chip, does not fit: it needs 98.96 GiB of memory, and a TPU v5e "
-      "has 15.75 GiB. Lower config.batch_size or raise config.accumulation_steps, or set "
+      "A batch of 32 images, 4 a chip, does not fit: it needs more than 98.96 GiB of memory, and a "
+      "TPU v5e has 15.75 GiB. Lower config.batch_size or raise config.accumulation_steps, or set "
       "config.model.dtype=bfloat16."
     )
 
@@ -106,9 +106,15 @@ class TestCheck:
 @pytest.mark.parametrize(
   ("message", "amounts"),
   [
-    ("Used 20.25G of 15.75G hbm. Exceeded hbm capacity by 4.5G.", ("20.25 GiB", "15.75 GiB")),
-    ("temporaries (32.97T) exceeds available HBM (512.0M).", ("32.97 TiB", "512.0 MiB")),
-    ("out of memory", ("more", "less")),
+    (
+      "Used 20.25G of 15.75G hbm. Exceeded hbm capacity by 4.5G.",
+      ("20.25 GiB of memory", "15.75 GiB"),
+    ),
+    (
+      "temporaries (32.97T) exceeds available HBM (512.0M).",
+      ("more than 32.97 TiB of memory", "512.0 MiB"),
+    ),
+    ("out of memory", ("more memory", "less")),
   ],
 )
 def test_amounts_of_memory_in_the_compilers_words(message, amounts):
