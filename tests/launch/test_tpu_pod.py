@@ -52,7 +52,7 @@ class Cloud:
       settings = (*settings, "--", f"--workdir={self.workdir}", *training)
     return subprocess.Popen(
       # In the background tests ignore Ctrl-C, and so would the launcher's shell.
-      ["env", "--default-signal=INT", script, command, *settings],
+      [shutil.which("env"), "--default-signal=INT", script, command, *settings],
       env=self.environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
