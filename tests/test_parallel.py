@@ -202,17 +202,16 @@ class TestGlobalStatistics:
   def test_pmap_semantics_with_a_named_axis_are_those_of_jit(self, network):
     assert_same(train(network, "pmap"), train_on_eight_devices(network))
 
+  def test_a_literal_pmap_does_the_same(self, network):
+    assert_same(train_with_literal_pmap(network), train_on_eight_devices(network))
+
   def test_a_run_goes_on_on_other_devices(self, network, tmp_path):
-    """From the checkpoint of the third of five steps, on one device instead of eight."""
+    """From the checkpoint of the third of five steps, on two devices instead of eight."""
     states, end = run_on_eight_devices(network)
     with contextlib.closing(Checkpoints(tmp_path)) as saved:
       saved.save(3, states[2], {})
       saved.wait()
-      assert_same(train(network, devices=1, saved=saved), end)
-
-
-def test_a_literal_pmap_does_the_same():
-  assert_same(train_with_literal_pmap(two_layers), train_on_eight_devices(two_layers))
+      assert_same(train(network, devices=2, saved=saved), end)
 
 
 class TestReplicaStatistics:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import jax
 import numpy as np
@@ -112,15 +111,20 @@ def test_killed_during_a_checkpoint(scratch, uninterrupted, tmp_path, step):
 
 
 def test_started_again_after_its_end(scratch, uninterrupted, tmp_path):
-  workdir = shutil.copytree(uninterrupted, tmp_path / "run")
-  run(scratch, *TINY, f"--workdir={workdir}", *flags())
-  assert_same_end(workdir, uninterrupted)
+  command = (*TINY, f"--workdir={tmp_path}", *flags())
+  run(scratch, *command)
+  run(scratch, *command)
+  assert_same_end(tmp_path, uninterrupted)
 
 
-def test_bn_inception_killed(scratch, tmp_path):
+def test_bn_inception_killed_twice(scratch, tmp_path):
   first, second = tmp_path / "uninterrupted", tmp_path / "killed"
   run(scratch, *MAIN, f"--workdir={first}", *flags(data__image_size=32))
   command = (*MAIN, f"--workdir={second}", *flags(data__image_size=32))
+  process = start(scratch, *command)
+  wait_for_step(process, 6)
+  wait_until(process, (second / "checkpoints" / "4").exists)
+  kill(process)
   kill_during_checkpoint(lambda: start(scratch, *command), second, 12)
   assert resumed_after(run(scratch, *command)) == 8
   assert_same_end(second, first)

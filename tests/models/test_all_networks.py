@@ -196,8 +196,7 @@ def test_every_parameter_gets_a_gradient(name, dialect):
   settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=ops.CPU)
   network = create(name, dialect, num_classes=5, settings=settings, **with_aux_heads(name))
   generator = np.random.default_rng(0)
-  # Two values of a feature would be normalised to ±1, whatever they are.
-  images = generator.normal(size=(3, smallest(name), smallest(name), 3))
+  images = generator.normal(size=(4, smallest(name), smallest(name), 3))
   # Drawn here, because initialisation takes as long to compile as the gradient.
   shapes = trace(
     name, dialect, size=smallest(name), num_classes=5, **with_aux_heads(name)
