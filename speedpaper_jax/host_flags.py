@@ -15,3 +15,6 @@ PATIENCE = flags.DEFINE_float(
   "Seconds without a sign of life after which another process is given up, or this one stands still"
   " and ends; of runs with several processes.",
 )
+
+# None of them changes what a run computes.
+NAMES = tuple(flag.name for flag in (COORDINATOR_ADDRESS, PROCESS_COUNT, PROCESS_INDEX, PATIENCE))

@@ -88,7 +88,7 @@ def _finish(directory: "RunDirectory", summary: dict[str, Any]) -> None:
   """Writes the result and its report."""
   from speedpaper_jax import provenance, report
 
-  summary["command"] = provenance.command(sys.argv)
+  summary["command"] = provenance.command(sys.argv, without=host_flags.NAMES)
   summary["finished"] = provenance.now()
   summary["machine"] = provenance.machine()
   summary["versions"] = provenance.versions()

@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import speedpaper_jax
 
@@ -14,13 +14,22 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 
 
-def command(argv: Sequence[str]) -> str:
+def command(argv: Sequence[str], without: Collection[str] = ()) -> str:
   """The shell command that does a run of `main.py` again.
 
   Args:
     argv: as in `sys.argv`; the first is left out, since it is a path of this machine.
+    without: names of flags that are left out with their values.
   """
-  return " ".join(["python -m speedpaper_jax.main", *map(quote, argv[1:])])
+  kept = []
+  arguments = iter(argv[1:])
+  for argument in arguments:
+    flag, equals, _ = argument.partition("=")
+    if not flag.startswith("-") or flag.lstrip("-") not in without:
+      kept.append(argument)
+    elif not equals:
+      next(arguments)  # its value
+  return " ".join(["python -m speedpaper_jax.main", *map(quote, kept)])
 
 
 def versions() -> dict[str, str]:
@@ -33,13 +42,14 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-  """JAX's devices, and the computer's processor, cores, memory and operating system, in words."""
+  """JAX's devices, and this process's computer: processor, cores, memory, system, in words."""
   import jax
 
   available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(_all_cores())
   memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
   return {
-    "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}",
+    "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}{processes}",
     "processor": _processor(),
     "cores": f"{len(available)}",
     "memory": f"{memory / 2**30:.1f} GiB",

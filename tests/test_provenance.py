@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import speedpaper_jax
-from speedpaper_jax import provenance
+from speedpaper_jax import host_flags, provenance
 
 
 class TestCommand:
@@ -32,6 +32,19 @@ class TestCommand:
     command = provenance.command(["/home/somebody/speedpaper_jax/main.py", *arguments])
     assert shlex.split(command) == ["python", "-m", "speedpaper_jax.main", *arguments]
     assert expected is None or command == expected
+
+  @pytest.mark.parametrize(
+    "one_of_several",
+    [
+      ["--coordinator_address=10.0.0.2:8476", "--process_count=2", "--process_index=0"],
+      ["-coordinator_address", "10.0.0.2:8476", "--process_count", "2", "--process_index", "0"],
+      ["--patience=60"],
+    ],
+  )
+  def test_what_says_which_process_it_is_does_not_belong_to_the_run(self, one_of_several):
+    config, workdir = "--config=configs/bn_inception.py", "--workdir=runs/patience"
+    command = provenance.command(["main.py", config, *one_of_several, workdir], host_flags.NAMES)
+    assert command == f"python -m speedpaper_jax.main {config} {workdir}"
 
 
 def test_versions():

@@ -60,6 +60,11 @@ def test_the_number_of_processes_makes_no_difference(scratch, alone, tmp_path, p
   output = completed(train(scratch, tmp_path, processes))
   assert_same_end(tmp_path, alone)
   assert output.count("step  1/12 ") == 1, "one process alone prints"
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert summary["machine"]["devices"] == f"4 × cpu of {processes} processes"
+  assert summary["command"].startswith(
+    f"python -m speedpaper_jax.main {CONFIG} --workdir={tmp_path} --config.data"
+  )
 
 
 def wait_for_checkpoint(process, workdir, step):
