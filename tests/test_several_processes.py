@@ -67,6 +67,22 @@ def test_the_number_of_processes_makes_no_difference(scratch, alone, tmp_path, p
   )
 
 
+def test_two_processes_evaluate_what_one_has_trained(scratch, alone, tmp_path):
+  """As after the last step of its training, and one of the two writes the result."""
+  process = launch(
+    scratch,
+    alone,
+    f"--workdir={tmp_path}",  # for the launcher
+    f"--json={tmp_path}/result.json",
+    program=ROOT / "tests" / "tiny_evaluate.py",
+    devices=DEVICES // 2,
+  )
+  assert completed(process).count("(355 images)") == 1
+  result = json.loads((tmp_path / "result.json").read_text())
+  summary = json.loads((alone / "summary.json").read_text())
+  assert result == {"step": 12, "data": "digits", "split": "test", **summary["eval"]}
+
+
 def wait_for_checkpoint(process, workdir, step):
   wait_until(process, (workdir / "checkpoints" / str(step)).exists)
 

@@ -1,0 +1,10 @@
+"""`python tests/tiny_evaluate.py …` is `python -m speedpaper_jax.evaluate …`, of tiny's network."""
+
+import tiny
+
+from speedpaper_jax import entry_point, evaluate
+from speedpaper_jax.models import registry
+
+if __name__ == "__main__":
+  registry.create = tiny.create
+  entry_point.run(evaluate.main, entry_point.parse_flags)
