@@ -87,11 +87,12 @@ class Evaluator:
       host_count=jax.process_count(),
     )
     sums: list[PyTree] = []
-    for batch in self._on_devices(batches):
-      sums.append(self._eval_step(variables, batch))
-      # At most two batches wait on the devices, whose memory they take.
-      jax.block_until_ready(sums[-2:-1])
-      on_batch()
+    with contextlib.closing(batches):  # `on_batch` may end it before the last batch
+      for batch in self._on_devices(batches):
+        sums.append(self._eval_step(variables, batch))
+        # At most two batches wait on the devices, whose memory they take.
+        jax.block_until_ready(sums[-2:-1])
+        on_batch()
     # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
     total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
     count = total.pop("count")

@@ -258,6 +258,9 @@ def _send_sigterm(number: int, frame: types.FrameType | None) -> None:
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def stop_requests() -> StopSignal | StopNotice:
+StopRequests = StopSignal | StopNotice
+
+
+def stop_requests() -> StopRequests:
   """What tells of requests to stop, in a process alone or in one of several."""
   return StopNotice() if are_several() else StopSignal()

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Iterator
@@ -145,7 +144,7 @@ class Loop:
     with hosts.stop_requests() as stop:
       ended = first_step >= plan.total_steps
       if metrics is None and first_step and (plan.due(first_step, plan.eval_every) or ended):
-        metrics = self._evaluate(first_step, state)
+        metrics = self._evaluate(first_step, state, stop)
       self._clock.start_window()
       for step in range(first_step + 1, plan.total_steps + 1):
         state = self._take(step, state, batches)
@@ -157,10 +156,7 @@ class Loop:
         if stopping is not None:
           raise self._stopped(stopping)
         if plan.due(step, plan.eval_every) or last:
-          metrics = self._evaluate(step, state)
-          if (stopping := stop.came(step)) is not None:
-            self._save(step, state)
-            raise self._stopped(stopping)
+          metrics = self._evaluate(step, state, stop)
       self._watchdog.rest()
       summary: dict[str, Any] = {"steps": step, "eval": metrics}
       if self._best is not None:
@@ -240,13 +236,23 @@ class Loop:
       record = {"seconds": self._clock.total_seconds(), "devices": self._mesh.size}
       self._saved.save(step, state, record)
 
-  def _evaluate(self, step: int, state: TrainState) -> Evaluation:
+  def _evaluate(self, step: int, state: TrainState, stop: hosts.StopRequests) -> Evaluation:
+    """Evaluates, unless a request to stop comes: there may be no time for the rest of the images.
+
+    It is made up for when the run goes on.
+    """
     self._read_metrics(keep=0)
     self._watchdog.rest()  # the first time it compiles; from its first batch on it is watched
     began = time.monotonic()
+
+    def on_batch() -> None:
+      self._watchdog.doing(f"evaluating after step {step}")
+      if (stopping := stop.came(step)) is not None:
+        self._save(step, state)
+        raise self._stopped(stopping)
+
     with self._clock.pause():
-      watched = functools.partial(self._watchdog.doing, f"evaluating after step {step}")
-      metrics = self._evaluator(state.evaluated, on_batch=watched)
+      metrics = self._evaluator(state.evaluated, on_batch)
     self._last_evaluation_seconds = time.monotonic() - began
     self._progress.evaluation(step, metrics)
     if self._config.keep_best and (self._best is None or metrics["top1"] > self._best["top1"]):

@@ -21,6 +21,7 @@ from speedpaper_jax.normalization import Normalization
 from speedpaper_jax.profiling import Steps
 from speedpaper_jax.progress import Progress
 from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -60,6 +61,21 @@ def interrupt_at(monkeypatch, step):
       os.kill(os.getpid(), signal.SIGTERM)
 
   monkeypatch.setattr(Progress, "train", show_and_interrupt)
+
+
+def interrupt_in_evaluation(monkeypatch):
+  """A signal comes with the first batch; returns what says for each batch that it is evaluated."""
+  doing, said = Watchdog.doing, []
+
+  def do_and_interrupt(self, what, **named):
+    doing(self, what, **named)
+    if what.startswith("evaluating"):
+      said.append(what)
+      if len(said) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Watchdog, "doing", do_and_interrupt)
+  return said
 
 
 def test_a_run(config, directory):
@@ -204,6 +220,20 @@ class TestInterruption:
     assert train.run(config, directory)["eval"] == expected["eval"]
     losses = [entry["loss"] for entry in entries(directory, "train")]
     assert losses == [entry["loss"] for entry in entries(other, "train")]
+
+  def test_an_evaluation_is_left_and_made_up_for(self, config, directory, monkeypatch):
+    """There may be no time for all of its images."""
+    config.eval_every = "6 steps"
+    config.eval_batch_size = 100
+    with monkeypatch.context() as patch:
+      batches = interrupt_in_evaluation(patch)
+      with pytest.raises(Interrupted, match="SIGTERM after step 6"):
+        train.run(config, directory)
+    assert batches == ["evaluating after step 6"]
+    assert saved_steps(directory)[-1] == 6
+    assert steps(directory, "eval") == []
+    train.run(config, directory)
+    assert steps(directory, "eval") == [6, 12]
 
   def test_during_the_evaluation_of_training_images(self, config, directory, monkeypatch):
     config.evaluate_training_images = True
