@@ -132,7 +132,7 @@ def is_running(pid):
   try:
     with open(f"/proc/{pid}/stat") as file:
       return file.read().rpartition(")")[2].split()[0] != "Z"
-  except FileNotFoundError:
+  except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
     return False
 
 
