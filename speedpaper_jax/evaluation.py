@@ -59,7 +59,8 @@ class Evaluator:
 
     Args:
       variables: `params` and `batch_stats`.
-      on_batch: is called whenever a batch has been evaluated.
+      on_batch: is called for each batch, once the one before has been evaluated; what it raises
+        ends the evaluation.
 
     Returns:
       `top1` and `top5` as fractions, `loss` in nats, and `count`, the number of images.
