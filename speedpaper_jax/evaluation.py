@@ -70,10 +70,12 @@ class Evaluator:
     """
     return self._evaluate(variables, self._eval_split, on_batch)
 
-  def on_training_images(self, variables: Mapping[str, PyTree]) -> dict[str, float]:
+  def on_training_images(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> dict[str, float]:
     """The same on the training images: cropped for evaluation, not augmented."""
     assert self._train_split is not None
-    return self._evaluate(variables, self._train_split, lambda: None)
+    return self._evaluate(variables, self._train_split, on_batch)
 
   def _evaluate(
     self, variables: Mapping[str, PyTree], split: Split, on_batch: Callable[[], None]

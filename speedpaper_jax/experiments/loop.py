@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -157,15 +157,14 @@ class Loop:
           raise self._stopped(stopping)
         if plan.due(step, plan.eval_every) or last:
           metrics = self._evaluate(step, state, stop)
-      self._watchdog.rest()
       summary: dict[str, Any] = {"steps": step, "eval": metrics}
       if self._best is not None:
         summary["best"] = {name: self._best[name] for name in ("step", "top1")}
       if self._config.evaluate_training_images:
-        summary["train"] = self._evaluator.on_training_images(state.evaluated)
+        evaluate = self._evaluator.on_training_images
+        summary["train"] = self._run_evaluation(evaluate, step, state, stop)
         self._progress.say(f"training images: {format_evaluation(summary['train'])}")
-        if (stopping := stop.came(step)) is not None:
-          raise self._stopped(stopping)
+      self._watchdog.rest()
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self._saved.close()
     return summary | {"seconds": hosts.from_main(self._clock.total_seconds)}
@@ -237,22 +236,10 @@ class Loop:
       self._saved.save(step, state, record)
 
   def _evaluate(self, step: int, state: TrainState, stop: hosts.StopRequests) -> Evaluation:
-    """Evaluates, unless a request to stop comes: there may be no time for the rest of the images.
-
-    It is made up for when the run goes on.
-    """
     self._read_metrics(keep=0)
-    self._watchdog.rest()  # the first time it compiles; from its first batch on it is watched
     began = time.monotonic()
-
-    def on_batch() -> None:
-      self._watchdog.doing(f"evaluating after step {step}")
-      if (stopping := stop.came(step)) is not None:
-        self._save(step, state)
-        raise self._stopped(stopping)
-
     with self._clock.pause():
-      metrics = self._evaluator(state.evaluated, on_batch)
+      metrics = self._run_evaluation(self._evaluator, step, state, stop)
     self._last_evaluation_seconds = time.monotonic() - began
     self._progress.evaluation(step, metrics)
     if self._config.keep_best and (self._best is None or metrics["top1"] > self._best["top1"]):
@@ -260,6 +247,27 @@ class Loop:
       self._saved.protect(step)
       self._save(step, state)
     return metrics
+
+  def _run_evaluation(
+    self,
+    evaluate: Callable[..., Evaluation],
+    step: int,
+    state: TrainState,
+    stop: hosts.StopRequests,
+  ) -> Evaluation:
+    """Evaluates, unless a request to stop comes: there may be no time for the rest of the images.
+
+    It is made up for when the run goes on.
+    """
+    self._watchdog.rest()  # the first time it compiles; from its first batch on it is watched
+
+    def on_batch() -> None:
+      self._watchdog.doing(f"evaluating after step {step}")
+      if (stopping := stop.came(step)) is not None:
+        self._save(step, state)
+        raise self._stopped(stopping)
+
+    return evaluate(state.evaluated, on_batch)
 
   def _diverged(self, what: str, step: int) -> DivergenceError:
     with contextlib.suppress(UserError):  # one thing at a time

@@ -224,7 +224,7 @@ class TestInterruption:
   def test_an_evaluation_is_left_and_made_up_for(self, config, directory, monkeypatch):
     """There may be no time for all of its images."""
     config.eval_every = "6 steps"
-    config.eval_batch_size = 100
+    config.eval_batch_size = 8  # of 50 images
     with monkeypatch.context() as patch:
       batches = interrupt_in_evaluation(patch)
       with pytest.raises(Interrupted, match="SIGTERM after step 6"):
@@ -237,16 +237,21 @@ class TestInterruption:
 
   def test_during_the_evaluation_of_training_images(self, config, directory, monkeypatch):
     config.evaluate_training_images = True
-    evaluate = Evaluator.on_training_images
+    evaluate, batches = Evaluator.on_training_images, []
 
-    def interrupt_and_evaluate(self, variables):
+    def interrupt_and_evaluate(self, variables, on_batch):
+      def count_batches():
+        batches.append(on_batch)
+        on_batch()
+
       os.kill(os.getpid(), signal.SIGTERM)
-      return evaluate(self, variables)
+      return evaluate(self, variables, count_batches)
 
     with monkeypatch.context() as patch:
       patch.setattr(Evaluator, "on_training_images", interrupt_and_evaluate)
       with pytest.raises(Interrupted, match="SIGTERM after step 12"):
         train.run(config, directory)
+    assert len(batches) == 1
     assert saved_steps(directory)[-1] == 12
     assert train.run(config, directory).keys() == {"steps", "eval", "best", "train", "seconds"}
     assert steps(directory, "eval") == [12]
