@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from speedpaper_jax.data.image_files import SUFFIXES
+from speedpaper_jax.data.records import digest_of
 from speedpaper_jax.errors import UserError, did_you_mean
 
 NAME = "folder"
@@ -23,21 +24,32 @@ _HELD_OUT = 10  # one image in so many
 Photograph = tuple[pathlib.Path, int]  # file and class number
 
 
-class FolderSource(Sequence[dict[str, Any]]):
+class FolderSource:
   """Encoded images with the number of their class, read when asked for."""
 
-  def __init__(self, photographs: Sequence[Photograph]) -> None:
+  def __init__(self, photographs: Sequence[Photograph], classes: Sequence[str]) -> None:
     self._photographs = photographs
+    self._classes = classes
 
   def __len__(self) -> int:
     return len(self._photographs)
 
-  def __getitem__(self, index: Any) -> Any:
+  def __getitem__(self, index: int) -> dict[str, Any]:
     path, label = self._photographs[index]
     try:
       return {"image": path.read_bytes(), "label": label}
     except OSError as error:
       raise UserError(f"The image {path} cannot be read: {error.strerror}.") from error
+
+  def name(self, index: int) -> str:
+    """Names the file."""
+    return f"the image '{self._photographs[index][0]}'"
+
+  def digest(self) -> str:
+    """Of the images' classes, names and sizes in bytes."""
+    return digest_of(
+      (self._classes[label], path.name, path.stat().st_size) for path, label in self._photographs
+    )
 
 
 def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[str, ...]]:
@@ -65,7 +77,7 @@ def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[s
   chosen = [photograph for part in parts for photograph in part]
   if not chosen:
     raise UserError(f"The split '{split}' of '{folder}' has no images; choose another split.")
-  return FolderSource(chosen), classes
+  return FolderSource(chosen, classes), classes
 
 
 def _classes(folder: pathlib.Path) -> tuple[str, ...]:

@@ -1,10 +1,14 @@
 """Random-access records of images and labels, and the ones of a prepared data set."""
 
 import contextlib
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from speedpaper_jax.data.decode import DecodeError, decode, open_image
 
@@ -23,10 +27,52 @@ class Records(Protocol):
   def __getitem__(self, index: int, /) -> dict[str, Any]: ...
 
 
-class PreparedRecords:
-  """Records of an ArrayRecord source; small images are decoded once and kept in memory."""
+class Source(Records, Protocol):
+  """Records that can be named, and told from those of another source."""
 
-  def __init__(self, source: Sequence[dict[str, Any]]) -> None:
+  def name(self, index: int, /) -> str:
+    """What a record is called in a sentence to the user, such as "the image 'ants/1.jpg'"."""
+
+  def digest(self) -> str:
+    """SHA-256 of which files the records are, in hexadecimal digits; no file is read for it."""
+
+
+class ArrayRecordSource:
+  """Undecoded records of a split that TFDS has prepared."""
+
+  def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    # Large images can then be decoded at the scale that their crop needs.
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    self._records = builder.as_data_source(split, decoders=decoders)
+    self._data_set = builder.info.full_name
+    self._split = split
+    self._parts = builder.info.splits[split].file_instructions
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    try:
+      return self._records[index]
+    except RuntimeError as error:  # ArrayRecord's word for a wrong hash
+      raise DecodeError(str(error)) from error
+
+  def name(self, index: int) -> str:
+    """Names the data set and the split, as images have no names there."""
+    return f"record {index} of the split '{self._split}' of {self._data_set}"
+
+  def digest(self) -> str:
+    """Of the files' names, their sizes, and which of their records are in the split."""
+    return digest_of(
+      (os.path.basename(part.filename), os.path.getsize(part.filename), part.skip, part.take)
+      for part in self._parts
+    )
+
+
+class PreparedRecords:
+  """Records of a source; small images are decoded once and kept in memory."""
+
+  def __init__(self, source: Source) -> None:
     self._source = source
     self._kept_image_bytes = _KEPT_BYTES // max(len(source), 1)
     self._kept: dict[int, dict[str, Any]] = {}
@@ -37,14 +83,19 @@ class PreparedRecords:
   def __getitem__(self, index: int) -> dict[str, Any]:
     if (kept := self._kept.get(index)) is not None:
       return kept
-    try:
-      record = self._source[index]
-    except RuntimeError as error:  # ArrayRecord's word for a wrong hash
-      raise DecodeError(str(error)) from error
+    record = self._source[index]
     with contextlib.suppress(DecodeError):  # raised again by whoever decodes the bytes
       if self._is_small(record["image"]):
         record = self._kept[index] = {**record, "image": decode(record["image"])}
     return record
+
+  def name(self, index: int) -> str:
+    """As the source says."""
+    return self._source.name(index)
+
+  def digest(self) -> str:
+    """As the source says."""
+    return self._source.digest()
 
   def _is_small(self, image: bytes) -> bool:
     """Whether a data set of such images would fit in memory decoded."""
@@ -60,3 +111,14 @@ def in_memory(records: Records) -> bool:
     return isinstance(records[0]["image"], np.ndarray)
   except DecodeError:
     return False
+
+
+def name_of(records: Records, index: int) -> str:
+  """What a record is called in a sentence; by its number, where records have no names."""
+  return records.name(index) if hasattr(records, "name") else f"record {index}"
+
+
+def digest_of(entries: Iterable[tuple[str | int, ...]]) -> str:
+  """SHA-256 of a list, whatever its order, in hexadecimal digits."""
+  lines = sorted(json.dumps(entry) for entry in entries)
+  return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from speedpaper_jax.data import digits, folder
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.originals import ORIGINALS
-from speedpaper_jax.data.records import PreparedRecords, Records
+from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Records
 from speedpaper_jax.errors import UserError, did_you_mean
 
 # Data sets that this package prepares itself, without TensorFlow.
@@ -173,9 +173,7 @@ def _records(builder: tfds.core.DatasetBuilder, name: str, split: str) -> Prepar
   missing = [str(path) for path in info.filepaths if not os.path.exists(path)]
   if missing:
     raise UserError(f"The data set '{name}' lacks the file {missing[0]}; {again}")
-  # Undecoded, so that large images can be decoded at the scale that their crop needs.
-  decoders = {"image": tfds.decode.SkipDecoding()}
-  records = PreparedRecords(builder.as_data_source(split, decoders=decoders))
+  records = PreparedRecords(ArrayRecordSource(builder, split))
   if not any(_is_readable(records, index) for index in (0, len(records) - 1)):
     raise UserError(f"The data set '{name}' is damaged in {info.filepaths[0]}; {again}")
   return records

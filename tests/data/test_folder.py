@@ -139,6 +139,40 @@ class TestSplits:
     assert open_split("folder", "train+test", str(folder)).class_names == ("plane", "test")
 
 
+class TestDigest:
+  """What a run remembers of its data: the classes' and the files' names, and the files' sizes."""
+
+  def digest(self, folder, split="train+test"):
+    return open_split("folder", split, str(folder)).records.digest()
+
+  def test_is_the_same_wherever_the_folder_is(self, insects, folder):
+    write_classes(folder, PER_CLASS)
+    assert self.digest(folder) == self.digest(insects)
+
+  def test_is_the_same_in_whatever_order_the_images_come(self, insects):
+    assert self.digest(insects, "test+train") == self.digest(insects)
+
+  def test_other_images_have_another(self, insects):
+    splits = ("train", "test", "train+test", "train[:50%]", "train[50%:]")
+    assert len({self.digest(insects, split) for split in splits}) == len(splits)
+
+  @pytest.mark.parametrize(
+    "change",
+    [
+      lambda folder: (folder / "ants").rename(folder / "aunts"),
+      lambda folder: (folder / "ants" / "0.png").rename(folder / "ants" / "00.png"),
+      lambda folder: (folder / "ants" / "0.png").rename(folder / "bees" / "x.png"),
+      lambda folder: (folder / "ants" / "0.png").write_bytes(b"other"),
+      lambda folder: (folder / "ants" / "0.png").unlink(),
+    ],
+  )
+  def test_any_change_of_the_files_changes_it(self, folder, change):
+    write_classes(folder, 3)
+    before = self.digest(folder)
+    change(folder)
+    assert self.digest(folder) != before
+
+
 class TestMistakes:
   def expect(self, message, split, data_dir):
     with pytest.raises(UserError, match=f"^{re.escape(message)}") as raised:

@@ -127,6 +127,32 @@ def test_what_a_killed_process_left_behind_is_not_read(damageable):
   assert len(open_split("colours", "train", str(damageable))) == 10
 
 
+class TestDigest:
+  """What a run remembers of its data: which files, how large, and which records of them."""
+
+  def digest(self, root, split="train"):
+    return open_split("colours", split, str(root)).records.digest()
+
+  def test_is_the_same_wherever_the_data_set_is(self, prepared, damageable):
+    assert self.digest(damageable) == self.digest(prepared)
+
+  def test_is_that_of_the_records_and_not_of_the_expression(self, prepared):
+    assert self.digest(prepared, "train[:80%]") == self.digest(prepared, "train[0:8]")
+
+  def test_other_records_have_another(self, prepared):
+    splits = ("train", "test", "train[:80%]", "train[80%:]", "train[:8]+test")
+    assert len({self.digest(prepared, split) for split in splits}) == len(splits)
+
+  def test_files_of_another_size_have_another(self, prepared, tmp_path):
+    write(tmp_path, count=11)
+    assert self.digest(tmp_path, "train[:10]") != self.digest(prepared)
+
+
+def test_a_record_is_named_by_its_data_set_and_split(prepared):
+  split = open_split("colours", "train[:5]", str(prepared))
+  assert split.records.name(3) == "record 3 of the split 'train[:5]' of colours/1.0.0"
+
+
 def test_plain_tfds_reads_what_is_stored(prepared):
   builder = tfds.builder("colours", data_dir=prepared)
   assert builder.info.full_name == "colours/1.0.0"
