@@ -8,13 +8,13 @@ import contextlib
 import glob
 import importlib.util
 import itertools
+import json
 import os
-import pickle
 import signal
 import types
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted, StopSignal
 
 PyTree = Any
-Result = TypeVar("Result")
+Plain = Any  # None, booleans, numbers, text, and lists and dicts of these, keys being text
 
 _LARGEST_PIECE = 2**26  # bytes sent at a time, so that devices need little memory for it
 
@@ -139,24 +139,27 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
-def from_main(function: Callable[[], Result]) -> Result:
+def from_main(function: Callable[[], Plain]) -> Plain:
   """Calls `function` in the main process alone; every process gets its result, or its UserError.
 
-  All processes have to come here. The result has to be one that pickle takes.
+  All processes have to come here. The result travels as JSON, which runs no code where it arrives:
+  tuples become lists, and a `TypeError` tells of what JSON cannot say. So it does where this
+  process is alone.
   """
-  if not are_several():
-    return function()
-  outcome: tuple[Any, str | None] | None = None
+  message = ""
   if is_main():
     try:
-      outcome = function(), None
+      message = json.dumps({"result": function()})
     except UserError as error:
-      outcome = None, str(error)
-  message = _bytes_from_main(pickle.dumps(outcome) if is_main() else None)
-  result, error_message = pickle.loads(message)
-  if error_message is not None:
-    raise UserError(error_message)
-  return result
+      if not are_several():
+        raise
+      message = json.dumps({"error": str(error)})
+  if are_several():
+    message = _bytes_from_main(message.encode() if is_main() else None).decode()
+  outcome = json.loads(message)
+  if "error" in outcome:
+    raise UserError(outcome["error"])
+  return outcome["result"]
 
 
 def arrays_from_main(tree: PyTree | None, template: PyTree) -> PyTree:
@@ -210,6 +213,32 @@ def check_same(what: str, text: str) -> None:
       f"Process {different[0]} was started with another {what} than process 0; start all with the "
       f"same command."
     )
+
+
+def gather(text: str) -> list[str]:
+  """The texts of all processes, by their numbers; all have to come here."""
+  if not are_several():
+    return [text]
+  data = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+  lengths = multihost_utils.process_allgather(np.uint32(data.size))
+  padded = np.zeros(max(int(lengths.max()), 1), np.uint8)
+  padded[: data.size] = data
+  rows = multihost_utils.process_allgather(padded)
+  return [
+    row[:length].tobytes().decode(errors="surrogateescape")
+    for row, length in zip(rows, lengths, strict=True)
+  ]
+
+
+def check_all(mistake: str | None) -> None:
+  """Raises a UserError in all processes if one of them comes here with a mistake: the first one's.
+
+  Args:
+    mistake: that this process has found, in a sentence; None if there is none.
+  """
+  for message in gather(mistake or ""):
+    if message:
+      raise UserError(message)
 
 
 def leave() -> None:

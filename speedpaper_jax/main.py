@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
     )
   options = _options(experiment)
   hosts.check_same("config", _CONFIG.value.to_json())
-  directory = run_directory.RunDirectory(hosts.from_main(_path))
+  directory = run_directory.RunDirectory(pathlib.Path(hosts.from_main(lambda: str(_path()))))
   print(f"workdir {directory.path}", flush=True)
   summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
   if hosts.is_main():

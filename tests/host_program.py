@@ -51,6 +51,10 @@ def main(argv):
     "mistake": told(lambda: hosts.from_main(fail)),
     "same": told(lambda: hosts.check_same("config", "a text")),
     "different": told(lambda: hosts.check_same("config", f"text of {index}")),
+    "gathered": hosts.gather(f"{index} 猫 \udcff" if index else ""),
+    "found by one": told(
+      lambda: hosts.check_all(f"Process {index} has found a mistake." if index else None)
+    ),
     "bytes": {name: array.tobytes().hex() for name, array in received.items()},
     "owners": [device.process_index for device in mesh.devices],
     "rows": np.asarray(jax.jit(lambda x: x, out_shardings=replicated(mesh))(rows)).tolist(),

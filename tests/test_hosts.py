@@ -1,6 +1,8 @@
 """Several processes of one run: how they meet, what they learn from the main one, how they part."""
 
 import json
+import pathlib
+import pickle
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,28 @@ def test_what_the_main_process_has_found_all_know(results):
   assert in_all(results, "from_main")["index"] == 0
 
 
+def test_what_one_process_says_reaches_all(results):
+  assert in_all(results, "gathered") == ["", "1 猫 \udcff"]
+
+
+def test_a_mistake_that_any_process_has_found_ends_all(results):
+  assert in_all(results, "found by one") == "Process 1 has found a mistake."
+
+
+def test_nothing_that_a_message_holds_is_run(monkeypatch):
+  """A process that is not the main one reads what another host sent: JSON, never a pickle."""
+
+  class Marker:
+    def __reduce__(self):
+      return (pytest.fail, ("run",))
+
+  monkeypatch.setattr(hosts, "are_several", lambda: True)
+  monkeypatch.setattr(hosts, "is_main", lambda: False)
+  monkeypatch.setattr(hosts, "_bytes_from_main", lambda data: pickle.dumps(Marker()))
+  with pytest.raises(ValueError, match="decode"):
+    hosts.from_main(lambda: None)
+
+
 def test_a_mistake_that_the_main_process_has_found_ends_all(results):
   assert in_all(results, "mistake") == "Process 0 has found a mistake."
 
@@ -83,11 +107,28 @@ class TestAlone:
     assert hosts.patience() is None
 
   def test_it_finds_out_itself(self):
-    value = object()
-    assert hosts.from_main(lambda: value) is value
-    assert hosts.arrays_from_main(value, None) is value
+    value = {"step": 3, "eval": None, "loss": 0.1, "classes": ["猫", "\udcff"]}
+    assert hosts.from_main(lambda: value) == value
+    arrays = object()
+    assert hosts.arrays_from_main(arrays, None) is arrays
     hosts.check_same("config", "any text")
+    assert hosts.gather("any text") == ["any text"]
+    hosts.check_all(None)
     hosts.leave()
+
+  def test_its_own_mistake_is_raised(self):
+    def fail():
+      raise UserError("a mistake")
+
+    with pytest.raises(UserError, match="^a mistake$"):
+      hosts.from_main(fail)
+    with pytest.raises(UserError, match="^a mistake$"):
+      hosts.check_all("a mistake")
+
+  @pytest.mark.parametrize("value", [object(), pathlib.Path("a"), np.float32(1), {1, 2}])
+  def test_what_several_could_not_tell_each_other_it_refuses_too(self, value):
+    with pytest.raises(TypeError, match="JSON"):
+      hosts.from_main(lambda: value)
 
   def test_it_joins_nobody(self, monkeypatch):
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)

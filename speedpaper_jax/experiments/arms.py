@@ -72,7 +72,9 @@ def train(
   summaries: dict[str, sweep.Summary] = {}
 
   def curve(arm: str, factor: float, seed: int) -> LearningCurve:
-    return hosts.from_main(lambda: learning_curves.read(directory, run_name(arm, factor, seed)))
+    name = run_name(arm, factor, seed)
+    read = hosts.from_main(lambda: dataclasses.asdict(learning_curves.read(directory, name)))
+    return LearningCurve(**read)
 
   def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
     summaries.update(

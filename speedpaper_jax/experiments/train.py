@@ -181,7 +181,7 @@ def _normalization(
   if source is not None:
     return source.description.preprocessing.normalization
   if config.init_from:
-    description = hosts.from_main(lambda: model_directory.load_description(directory.path))
+    description = model_directory.load_description(directory.path)
     return description.preprocessing.normalization
   return DEFAULT
 
