@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import digits, folder
+from speedpaper_jax.data import digits, feature_classes, folder
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.originals import ORIGINALS
 from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Records
@@ -62,7 +62,10 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
     digits.prepare(root)
   directory = _prepared_directory(root, name, match)
   try:
+    feature_classes.check(directory)
     builder = tfds.builder_from_directory(directory)
+  except UserError:
+    raise
   except Exception as error:  # TFDS raises many kinds for damaged descriptions.
     raise UserError(
       f"The description of the data set '{name}' in {directory} is damaged; remove the directory "
