@@ -120,9 +120,9 @@ class TestAlone:
     def fail():
       raise UserError("a mistake")
 
-    with pytest.raises(UserError, match="^a mistake$"):
+    with pytest.raises(UserError, match=r"^a mistake$"):
       hosts.from_main(fail)
-    with pytest.raises(UserError, match="^a mistake$"):
+    with pytest.raises(UserError, match=r"^a mistake$"):
       hosts.check_all("a mistake")
 
   @pytest.mark.parametrize("value", [object(), pathlib.Path("a"), np.float32(1), {1, 2}])
