@@ -5,9 +5,10 @@ its fields, and `--list` prints the experiments. The same command with the same 
 continues an interrupted run. On several hosts it is started on each; launch/README.md says how.
 """
 
+import contextlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -57,20 +58,28 @@ def main(argv: list[str]) -> None:
     )
   options = _options(experiment)
   hosts.check_same("config", _CONFIG.value.to_json())
-  directory = run_directory.RunDirectory(pathlib.Path(hosts.from_main(lambda: str(_path()))))
-  print(f"workdir {directory.path}", flush=True)
-  summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
-  if hosts.is_main():
-    _finish(directory, summary)
+  with contextlib.ExitStack() as until_end:
+    path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path())))
+    directory = run_directory.RunDirectory(pathlib.Path(path))
+    print(f"workdir {path}", flush=True)
+    summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
+    if hosts.is_main():
+      _finish(directory, summary)
   hosts.leave()
 
 
-def _path() -> pathlib.Path:
+@contextlib.contextmanager
+def _locked_path() -> Iterator[pathlib.Path]:
+  """Of the run's directory, which no other process writes meanwhile."""
   from speedpaper_jax import run_directory
 
   if _WORKDIR.value:
-    return pathlib.Path(_WORKDIR.value)
-  return run_directory.fresh_path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    directory = run_directory.RunDirectory(pathlib.Path(_WORKDIR.value))
+  else:
+    config_path = config_flags.get_config_filename(flags.FLAGS["config"])
+    directory = run_directory.fresh(config_path)
+  with directory.locked():
+    yield directory.path
 
 
 def _options(experiment: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ report.html     all of it to read
 
 import contextlib
 import datetime
+import itertools
 import json
 import pathlib
 import zipfile
@@ -23,6 +24,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from speedpaper_jax import lock
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
 
@@ -37,6 +39,7 @@ class RunDirectory:
   def __init__(self, path: pathlib.Path) -> None:
     """Names the files; nothing is written yet."""
     self.path = path
+    self._made: list[pathlib.Path] = []
     self.checkpoints = path / "checkpoints"
     self.tensorboard = path / "tensorboard"
     self.plots = path / "plots"
@@ -127,6 +130,42 @@ class RunDirectory:
         f"another --workdir."
       ) from error
 
+  def make(self, exist_ok: bool = True) -> None:
+    """Makes the directory and those above it.
+
+    Raises:
+      FileExistsError: it is there already, and `exist_ok` is false.
+      UserError: it cannot be made.
+    """
+    try:
+      missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+      self.path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+      if not exist_ok and isinstance(error, FileExistsError):
+        raise
+      raise self._cannot_be_written(error) from error
+    self._made += missing
+
+  @contextlib.contextmanager
+  def locked(self) -> Iterator[None]:
+    """Makes the directory, and keeps other processes from writing it meanwhile.
+
+    What was made is removed at the end if nothing has come to lie in it.
+
+    Raises:
+      UserError: another process writes it, or it cannot be written.
+    """
+    self.make()
+    try:
+      with contextlib.ExitStack() as stack:
+        with self.writing():
+          stack.enter_context(lock.held(self.path))
+        yield
+    finally:
+      with contextlib.suppress(OSError):  # it is not empty
+        for path in self._made:
+          path.rmdir()
+
   def start(self, config: ml_collections.ConfigDict) -> list[str]:
     """Makes the directory and saves the config, or checks it against the one that is there.
 
@@ -149,10 +188,21 @@ class RunDirectory:
             f"the config that is saved there in config.json."
           )
       return changed
-    with self.writing():
-      self.path.mkdir(parents=True, exist_ok=True)
+    self.make()
+    self._check_that_nothing_else_is_here()
     self.save_config(config)
     return []
+
+  def _check_that_nothing_else_is_here(self) -> None:
+    with self.writing():
+      # Hidden files are those of a start that was killed, and of file managers.
+      others = sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
+    if others:
+      raise UserError(
+        f"'{self.path}' is not the directory of a run (it has no config.json), and not empty: it "
+        f"holds '{others[0]}'{f' and {len(others) - 1} more' if others[1:] else ''}; choose "
+        f"another --workdir."
+      )
 
   def has_checkpoint(self) -> bool:
     """Whether a checkpoint was saved, whole or not."""
@@ -214,16 +264,21 @@ class RunDirectory:
     self.write_text("metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
-def fresh_path(config_path: str) -> pathlib.Path:
-  """A directory `runs/<config>-<time>` that does not exist yet."""
+def fresh(config_path: str) -> RunDirectory:
+  """Makes a directory `runs/<config>-<time>` that no other process has.
+
+  Raises:
+    UserError: it cannot be made.
+  """
   stem = pathlib.Path(config_path.partition(":")[0]).stem
   time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-  path = pathlib.Path("runs") / f"{stem}-{time}"
-  attempt = 1
-  while path.exists():
-    attempt += 1
-    path = path.with_name(f"{stem}-{time}-{attempt}")
-  return path
+  for attempt in itertools.count(1):
+    name = f"{stem}-{time}" if attempt == 1 else f"{stem}-{time}-{attempt}"
+    directory = RunDirectory(pathlib.Path("runs") / name)
+    with contextlib.suppress(FileExistsError):
+      directory.make(exist_ok=False)
+      return directory
+  raise AssertionError("there is always another number")
 
 
 def _changed_fields(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:

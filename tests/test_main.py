@@ -157,6 +157,16 @@ class TestProcess:
     assert "holds a run with another config.model.activation" in message
     assert (workdir / "config.json").read_text() == before
 
+  def test_workdir_that_another_process_writes(self, scratch, tmp_path):
+    command = (*TINY, f"--workdir={tmp_path}", *config_flags())
+    with start(scratch, *command, seconds_per_step=60) as process:
+      wait_for_step(process, 1)
+      before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+      message = refused(scratch, *command)
+      assert f"Another process writes '{tmp_path}' (process {process.pid} on " in message
+      assert {path: path.read_bytes() for path in before} == before
+      process.kill()
+
   @pytest.mark.parametrize("workdir", ["/dev/null", "/dev/null/run", "/proc/run"])
   def test_workdir_that_cannot_be_written(self, scratch, workdir):
     message = refused(scratch, *TINY, f"--workdir={workdir}", *config_flags(duration="1 steps"))

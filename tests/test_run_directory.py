@@ -1,5 +1,6 @@
 """The files of a run, and when a run may be continued."""
 
+import concurrent.futures
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.run_directory import RunDirectory, fresh_path
+from speedpaper_jax.run_directory import RunDirectory, fresh
 
 
 @pytest.fixture
@@ -65,6 +66,20 @@ class TestStart:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
       RunDirectory(tmp_path / "file" / "run").start(config)
+
+  @pytest.mark.parametrize("names", [["cat.jpg"], ["a.txt", "train"], ["checkpoints"]])
+  def test_a_directory_of_something_else(self, directory, config, names):
+    directory.path.mkdir()
+    for name in names:
+      (directory.path / name).touch()
+    with pytest.raises(UserError, match=f"is not the directory of a run .* holds '{names[0]}'"):
+      directory.start(config)
+    assert sorted(path.name for path in directory.path.iterdir()) == names
+
+  def test_what_a_start_left_that_was_killed(self, directory, config):
+    directory.path.mkdir()
+    (directory.path / ".config.json.tmp").write_text("{")
+    assert not directory.start(config)
 
   def test_damaged_config(self, directory, config):
     directory.start(config)
@@ -195,14 +210,67 @@ class TestMetrics:
     assert directory.evaluation(3) is None
 
 
-class TestFreshPath:
+class TestFresh:
+  @pytest.fixture(autouse=True)
+  def elsewhere(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
   def test_name(self):
-    path = fresh_path("configs/bn_inception.py:data=mnist")
+    path = fresh("configs/bn_inception.py:data=mnist").path
     assert path.parent.name == "runs"
     assert path.name.startswith("bn_inception-2")
 
-  def test_is_unused(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for _ in range(3):
-      fresh_path("configs/x.py").mkdir(parents=True)
-    assert len(list((tmp_path / "runs").iterdir())) == 3
+  def test_those_of_one_second_are_different(self, tmp_path):
+    made = [fresh("configs/x.py").path for _ in range(3)]
+    assert len(set(made)) == 3
+    assert sorted((tmp_path / "runs").iterdir()) == sorted(path.absolute() for path in made)
+
+  def test_those_of_processes_that_start_together_are_different(self):
+    with concurrent.futures.ThreadPoolExecutor(16) as executor:
+      made = [each.path for each in executor.map(fresh, ["configs/x.py"] * 200)]
+    assert len(set(made)) == 200
+
+  def test_a_file_where_runs_should_be(self, tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(UserError, match=r"The workdir 'runs/x-.*' cannot be written: Not a direc"):
+      fresh("configs/x.py")
+
+  def test_nothing_is_left_of_one_that_was_not_used(self, tmp_path):
+    with pytest.raises(UserError), fresh("configs/x.py").locked():
+      raise UserError("The config is wrong.")
+    assert not list(tmp_path.iterdir())
+
+
+class TestLocked:
+  def test_makes_the_directory(self, directory, config):
+    with directory.locked():
+      directory.start(config)
+    assert [path.name for path in directory.path.iterdir()] == ["config.json"]
+
+  def test_another_is_refused_and_nothing_changes(self, directory, config):
+    with directory.locked():
+      directory.start(config)
+      other = RunDirectory(directory.path)
+      with pytest.raises(UserError, match="Another process writes"), other.locked():
+        pass
+      assert directory.read("config.json")
+    with RunDirectory(directory.path).locked():
+      pass
+
+  def test_what_was_made_and_not_used_is_removed(self, tmp_path):
+    with RunDirectory(tmp_path / "a" / "b" / "c").locked():
+      assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert not list(tmp_path.iterdir())
+
+  def test_an_empty_directory_that_was_there_stays(self, directory):
+    directory.path.mkdir()
+    with directory.locked():
+      pass
+    assert directory.path.is_dir()
+
+  @pytest.mark.parametrize("name", ["file", "file/run", "n" * 300])
+  def test_that_cannot_be_made(self, tmp_path, name):
+    (tmp_path / "file").touch()
+    directory = RunDirectory(tmp_path / name)
+    with pytest.raises(UserError, match=r"The workdir '.*' cannot be written: "):
+      directory.locked().__enter__()

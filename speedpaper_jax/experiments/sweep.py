@@ -3,6 +3,7 @@
 A run that has its summary is not done again; one that was interrupted continues.
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ def run(
     Interrupted: SIGINT or SIGTERM came; the same call continues.
   """
   return {
-    name: _run_once(name, config, directory, f"run {number} of {len(configs)}")
+    name: _run_alone(name, config, directory, f"run {number} of {len(configs)}")
     for number, (name, config) in enumerate(configs.items(), 1)
   }
 
@@ -66,11 +67,18 @@ def changes(
   return different
 
 
-def _run_once(
+def _run_alone(
   name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
 ) -> Summary:
   this = learning_curves.run_directory(directory, name)
+  with contextlib.ExitStack() as until_end:
+    hosts.from_main(lambda: until_end.enter_context(this.locked()))
+    return _run_once(name, config, this, count)
 
+
+def _run_once(
+  name: str, config: ml_collections.ConfigDict, this: RunDirectory, count: str
+) -> Summary:
   def summary_of_before() -> Summary | None:
     changed = this.start(config)
     has_ended = (this.path / "summary.json").exists()

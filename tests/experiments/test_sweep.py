@@ -157,6 +157,12 @@ class TestWithoutTraining:
     monkeypatch.setattr(train, "run", fake_training.run)
     assert sweep.run(configs, RunDirectory(tmp_path)).keys() == {"one", "two"}
 
+  def test_a_run_that_another_process_writes(self, configs, tmp_path, monkeypatch):
+    monkeypatch.delattr(train, "run")
+    other = learning_curves.run_directory(RunDirectory(tmp_path), "one")
+    with other.locked(), pytest.raises(UserError, match=r"Another process writes '.*runs/one'"):
+      sweep.run(configs, RunDirectory(tmp_path))
+
   def test_more_runs_in_the_same_directory(self, configs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "run", fake_training.run)
     directory = RunDirectory(tmp_path)
