@@ -96,7 +96,7 @@ def start(options: argparse.Namespace, workdir: pathlib.Path) -> "subprocess.Pop
     ],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
-    text=True,
+    encoding="utf-8",
   )
 
 
@@ -196,7 +196,9 @@ def differences(one: RunDirectory, other: RunDirectory) -> list[str]:
 
 def result(run: RunDirectory) -> dict[str, Any]:
   """A digest of each array of the last state, the evaluation, and all metrics but times."""
-  record = json.loads((run.checkpoints / str(newest(run)) / "record" / "metadata").read_text())
+  record = json.loads(
+    (run.checkpoints / str(newest(run)) / "record" / "metadata").read_text(encoding="utf-8")
+  )
   metrics = [
     {name: value for name, value in entry.items() if name not in TIMINGS} for entry in run.metrics()
   ]

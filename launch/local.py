@@ -5,8 +5,9 @@
 What follows `--` is what `python -m speedpaper_jax.main` takes. The processes meet on loopback;
 each has `--devices` virtual devices. When one of them ends with the status "start me again", 75, or
 is killed by a signal, the others are given `--grace` seconds to end by themselves, and all are
-started again, `--restarts` times at most. Any other status ends the launcher with the same. SIGTERM
-and Ctrl-C are passed on: the state is saved, and nothing is started again.
+started again, `--restarts` times at most. Any other status ends the launcher with the same.
+SIGTERM, Ctrl-C and the end of the terminal are passed on: the state is saved, and nothing is
+started again.
 """
 
 import argparse
@@ -38,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
       print(shlex.join(command(options, index, "PORT")))
     return 0
   launcher = Launcher(options)
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, launcher.ask_to_stop)
+  for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+      signal.signal(number, launcher.ask_to_stop)
   return launcher.run()
 
 
@@ -178,7 +180,8 @@ def _free_port() -> int:
 
 def say(sentence: str) -> None:
   """Prints to standard error, as the launcher."""
-  print(f"local: {sentence}", file=sys.stderr, flush=True)
+  with contextlib.suppress(OSError):  # the terminal may be gone
+    print(f"local: {sentence}", file=sys.stderr, flush=True)
 
 
 def stop(sentence: str) -> NoReturn:

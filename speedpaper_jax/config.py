@@ -111,7 +111,7 @@ def list_configs(directory: str = "configs") -> list[Listed]:
   """The config files of a directory that have a docstring."""
   configs = []
   for path in sorted(pathlib.Path(directory).glob("*.py")):
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if docstring:
       configs.append(Listed(path, docstring.splitlines()[0], _minutes(docstring)))
   return configs

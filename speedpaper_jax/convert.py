@@ -153,7 +153,7 @@ def _to_torch(options: argparse.Namespace) -> None:
 def _class_names(path: pathlib.Path | None, num_classes: int) -> list[str]:
   if path is not None:
     try:
-      names = path.read_text().splitlines()
+      names = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
       raise UserError(f"{path} cannot be read: {error}") from error
     if len(names) != num_classes:

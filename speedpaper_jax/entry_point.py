@@ -1,6 +1,7 @@
 """What all commands share: flags, errors as one sentence, JAX's settings."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import signal
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from speedpaper_jax import errors
+from speedpaper_jax import errors, standard_output
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
@@ -23,10 +24,12 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   """Runs a command, `main(parse(sys.argv))`; where it fails, ends the process.
 
   A `UserError` is printed as `error: …` and the status is 1. After Ctrl-C it is 130, as a shell has
-  it. It is `interrupts.START_AGAIN` where the same command would go on: after SIGTERM, which saves
-  the state, and when another process of the run is lost. A reader that closes the output, as
-  `| head` does, ends the command without a word.
+  it. It is `interrupts.START_AGAIN` where the same command would go on: after SIGTERM or the end of
+  the terminal, where training saves its state, and when another process of the run is lost. A
+  reader that closes the output, as `| head` does, ends the command without a word; training saves
+  its state before.
   """
+  standard_output.install()
   logging.set_verbosity(logging.FATAL)  # Orbax tells of each of its steps, and of errors twice
   sys.unraisablehook = _print_unraisable
   signal.signal(signal.SIGINT, _leave_at_once)
@@ -38,7 +41,11 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
     return options
 
   try:
-    app.run(main, flags_parser=parse_arguments)
+    try:
+      app.run(main, flags_parser=parse_arguments)
+    except SystemExit:  # how it ends, and --help
+      sys.stdout.flush()
+      raise
   except UserError as error:
     errors.tell(f"error: {error}")
     if _is_one_of_several():
@@ -68,7 +75,8 @@ def _leave(status: int, message: str | None = None) -> NoReturn:
   """Ends the process at once; `sys.exit` would wait for a thread that compiles a program."""
   if message is not None:
     errors.tell(message)
-    sys.stdout.flush()
+    with contextlib.suppress(UserError, BrokenPipeError):
+      sys.stdout.flush()
   os._exit(status)
 
 
@@ -78,7 +86,8 @@ def _leave_at_once(number: int, frame: types.FrameType | None) -> None:
   A `KeyboardInterrupt` would be lost where Python cannot raise, as in the callback of a weak
   reference; a print might be in the way of another.
   """
-  os.write(2, b"Interrupted; nothing was lost.\n")
+  with contextlib.suppress(OSError):
+    os.write(2, b"Interrupted; nothing was lost.\n")
   os._exit(128 + number)
 
 
@@ -143,7 +152,7 @@ def join_hosts() -> None:
     sys.stdout.flush()
     ours = os.dup(1) if hosts.is_main() else os.open(os.devnull, os.O_WRONLY)
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(ours, "w")
+    standard_output.send_to(ours)
 
 
 def _is_one_of_several() -> bool:

@@ -1,8 +1,11 @@
 """Mistakes that the user can mend, told in one sentence and without a traceback."""
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Iterable
+
+from speedpaper_jax.printable import printable
 
 _LONGEST_LIST = 20
 
@@ -24,8 +27,9 @@ def speak_as(process: int) -> None:
 
 
 def tell(sentence: str) -> None:
-  """Prints to standard error."""
-  print(f"{_speaker}{sentence}", file=sys.stderr, flush=True)
+  """Prints to standard error, if that can be written; control characters are escaped."""
+  with contextlib.suppress(OSError):
+    print(f"{_speaker}{printable(sentence)}", file=sys.stderr, flush=True)
 
 
 def warn(sentence: str) -> None:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from speedpaper_jax import interrupts
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted, StopSignal
 
@@ -262,16 +263,23 @@ _questions = itertools.count()  # also from one run of a sweep to the next, whos
 class StopNotice:
   """While entered, a request to stop reaches all processes, and they stop after the same step.
 
-  JAX's runtime takes SIGTERM in whichever process it comes and tells the others. Ctrl-C is made to
-  do the same.
+  JAX's runtime takes SIGTERM in whichever process it comes and tells the others. Ctrl-C and the
+  terminal's end are made to do the same.
   """
 
   def __enter__(self) -> "StopNotice":
-    self._previous = signal.signal(signal.SIGINT, _send_sigterm)
+    others = [number for number in interrupts.fatal_signals() if number != signal.SIGTERM]
+    self._previous = {number: signal.signal(number, _send_sigterm) for number in others}
+    interrupts.entered(self)
     return self
 
   def __exit__(self, *exception: object) -> None:
-    signal.signal(signal.SIGINT, self._previous)
+    interrupts.entered(None)
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def reader_left(self) -> None:
+    """The run goes on: a launcher would start it again, without a reader."""
 
   def came(self, step: int) -> Interrupted | None:
     """What to raise, once `step` is saved, if all are to stop; else None.

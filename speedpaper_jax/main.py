@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from speedpaper_jax import config as config_files
-from speedpaper_jax import entry_point, host_flags
+from speedpaper_jax import entry_point, host_flags, standard_output
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
     path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path())))
     directory = run_directory.RunDirectory(pathlib.Path(path))
     print(f"workdir {path}", flush=True)
+    standard_output.go_on()
     summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
     if hosts.is_main():
       _finish(directory, summary)

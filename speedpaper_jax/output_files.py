@@ -34,6 +34,6 @@ def write(path: pathlib.Path, text: str) -> None:
     UserError: it cannot be written.
   """
   try:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
   except OSError as error:
     raise UserError(f"{path} cannot be written: {error.strerror}.") from error

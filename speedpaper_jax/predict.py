@@ -9,8 +9,9 @@ import pathlib
 from absl import flags
 
 from speedpaper_jax import entry_point, inference_flags, output_files
-from speedpaper_jax.data.image_files import find_images, printable
+from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.printable import printable
 
 _TOP = flags.DEFINE_integer("top", 5, "Classes to name for each image.", lower_bound=1)
 _PLOT = flags.DEFINE_string(
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
       continue
     answers.append((path, candidates))
     lines = [
-      f"{rank:4}  {100 * each.probability:6.2f} %  {each.name}"
+      f"{rank:4}  {100 * each.probability:6.2f} %  {printable(each.name)}"
       for rank, each in enumerate(candidates, start=1)
     ]
     print(printable(path), *lines, sep="\n", flush=True)

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
 from speedpaper_jax.data import decode
-from speedpaper_jax.data.image_files import printable
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.prediction import Candidate
+from speedpaper_jax.printable import printable
 
 MAX_IMAGES = 16
 
@@ -45,11 +45,11 @@ def write(path: pathlib.Path, answers: Sequence[tuple[pathlib.Path, Sequence[Can
     positions = np.arange(len(candidates))
     drawn = bars.barh(positions, [100 * each.probability for each in candidates], color="#4c78a8")
     bars.bar_label(drawn, fmt="%.1f %%", padding=3)
-    bars.set_yticks(positions, [each.name for each in candidates], parse_math=False)
+    bars.set_yticks(positions, [printable(each.name) for each in candidates], parse_math=False)
     bars.set_xlim(0, 115)  # room for the labels
     bars.set_xticks([])
     bars.invert_yaxis()
-    name = printable(pathlib.Path(image.name))
+    name = printable(image.name)
     bars.set_title(name, loc="left", fontsize="medium", parse_math=False)
     bars.spines[["top", "right", "bottom"]].set_visible(False)
   try:

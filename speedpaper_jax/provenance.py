@@ -76,7 +76,7 @@ def _all_cores() -> int:
 
 def _processor() -> str:
   if _CPU_INFO.exists():
-    for line in _CPU_INFO.read_text(errors="replace").splitlines():
+    for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
       name, _, value = line.partition(":")
       if name.strip() == "model name":
         return value.strip()

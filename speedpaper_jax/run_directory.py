@@ -52,7 +52,7 @@ class RunDirectory:
     """
     path = self.path / name
     try:
-      content = json.loads(path.read_text())
+      content = json.loads(path.read_text(encoding="utf-8"))
       if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
       return content
@@ -230,14 +230,16 @@ class RunDirectory:
     Raises:
       UserError: it cannot be written.
     """
-    with self.writing(), (self.path / "metrics.jsonl").open("a") as file:
+    with self.writing(), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
       file.write(json.dumps(entry) + "\n")
 
   def metrics(self) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; one that is damaged, as by a crash, is left out."""
     path = self.path / "metrics.jsonl"
     entries = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in (
+      path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    ):
       with contextlib.suppress(ValueError):
         entries.append(json.loads(line))
     return entries

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in good order."""
+"""Requests to stop end a run in good order."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ import time
 import pytest
 from commands import TINY, finish, flags, run, start, wait_for_step
 
-from speedpaper_jax.interrupts import StopSignal
+from speedpaper_jax.interrupts import StopSignal, reader_left
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted(number):
   with StopSignal() as stop:
     assert stop.number is None
@@ -26,11 +26,47 @@ def test_a_second_signal_has_its_usual_effect(number):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_a_terminal_is_told_more_than_once(number):
+  """By the shell, by the system, and by systemd after its SIGTERM."""
+  with StopSignal() as stop:
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert stop.number == number
+
+
+def test_the_end_of_a_terminal_is_ignored_where_nohup_has_it_so():
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with StopSignal() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert stop.number is None
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_reader_that_leaves_stops_what_would_save_its_state():
+  assert not reader_left()
+  with StopSignal() as stop:
+    assert reader_left()
+    assert stop.number == signal.SIGPIPE
+  assert not reader_left()
+
+
+def test_a_reader_that_leaves_after_a_signal_changes_nothing():
+  with StopSignal() as stop:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert reader_left()
+    assert stop.number == signal.SIGTERM
+
+
 def test_former_handlers_come_back():
-  before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+  numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+  before = list(map(signal.getsignal, numbers))
   with StopSignal():
     os.kill(os.getpid(), signal.SIGTERM)
-  assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+  assert list(map(signal.getsignal, numbers)) == before
 
 
 @pytest.mark.parametrize(
@@ -38,6 +74,7 @@ def test_former_handlers_come_back():
   [
     pytest.param(signal.SIGINT, 130, id="a_person"),
     pytest.param(signal.SIGTERM, 75, id="a_cluster"),
+    pytest.param(signal.SIGHUP, 75, id="a_lost_terminal"),
   ],
 )
 def test_message_and_status(number, status):

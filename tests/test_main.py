@@ -113,8 +113,10 @@ class TestProcess:
     with start(scratch, *TINY, f"--workdir={tmp_path}", *config_flags()) as process:
       wait_for_step(process, 2)
       process.stdout.close()
-      assert process.stderr.read() == ""
+      message = process.stderr.read()
     assert process.returncode == 141
+    stopped = re.fullmatch(r"Stopped by SIGPIPE after step (\d+)\. The same command .*\n", message)
+    assert (tmp_path / "checkpoints" / stopped[1]).is_dir()
 
   def test_unknown_key(self, scratch, tmp_path):
     workdir = tmp_path / "run"

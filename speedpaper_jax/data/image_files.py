@@ -27,8 +27,3 @@ def find_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
       )
     images += found
   return images
-
-
-def printable(path: pathlib.Path) -> str:
-  """A path in words; file names need not be valid text."""
-  return str(path).encode(errors="replace").decode()

@@ -1,11 +1,8 @@
 """Images by their names and by their directories."""
 
-import os
-import pathlib
-
 import pytest
 
-from speedpaper_jax.data.image_files import find_images, printable
+from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
 
 
@@ -31,8 +28,3 @@ def test_a_directory_without_images(tmp_path):
   (tmp_path / "notes.txt").touch()
   with pytest.raises(UserError, match=r"There are no images in '.*'; files that end in \.bmp,"):
     find_images([tmp_path])
-
-
-@pytest.mark.parametrize(("name", "shown"), [(b"r\xc3\xb6se", "röse"), (b"r\xf6se", "r?se")])
-def test_a_name_that_is_no_text_can_be_printed(name, shown):
-  assert printable(pathlib.Path(os.fsdecode(name))) == shown

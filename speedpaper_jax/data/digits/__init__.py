@@ -55,7 +55,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     Pixels, uint8 `[1797, 8, 8]` in 0..16 with 0 as background; classes, uint8 `[1797]`.
   """
   resource = importlib.resources.files(__name__) / "digits.csv.gz"
-  with resource.open("rb") as compressed, gzip.open(compressed, "rt") as lines:
+  with resource.open("rb") as compressed, gzip.open(compressed, "rt", encoding="ascii") as lines:
     table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
   return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
 
