@@ -18,12 +18,15 @@ class UserError(Exception):
 
 
 _speaker = ""
+_is_main = True
+_told: set[str] = set()
 
 
 def speak_as(process: int) -> None:
-  """What is told from now on names the process, one of several."""
-  global _speaker
+  """What is told from now on names the process, one of several; number 0 is the main one."""
+  global _speaker, _is_main
   _speaker = f"process {process}: "
+  _is_main = process == 0
 
 
 def tell(sentence: str) -> None:
@@ -32,18 +35,31 @@ def tell(sentence: str) -> None:
     print(f"{_speaker}{printable(sentence)}", file=sys.stderr, flush=True)
 
 
+def tell_once(sentence: str) -> None:
+  """Tells what all processes find, and find again: the main one prints it, the first time."""
+  if _is_main and sentence not in _told:
+    _told.add(sentence)
+    tell(sentence)
+
+
 def warn(sentence: str) -> None:
   """Tells of something that is wrong but does not stop the work."""
   tell(f"warning: {sentence}")
 
 
+def warn_once(sentence: str) -> None:
+  """As `tell_once`, of something that is wrong but does not stop the work."""
+  tell_once(f"warning: {sentence}")
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
   """Returns ` Did you mean 'x'? Valid: 'x', 'y'.`, to end the message about an unknown `name`.
 
-  A long list of valid names is left out.
+  Capital letters do not count. A long list of valid names is left out.
   """
   names = list(valid)
-  nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-  question = f" Did you mean '{nearest[0]}'?" if nearest else ""
+  spelt = {valid_name.casefold(): valid_name for valid_name in names}
+  nearest = difflib.get_close_matches(name.casefold(), spelt, n=1, cutoff=0.5)
+  question = f" Did you mean '{spelt[nearest[0]]}'?" if nearest else ""
   listed = ", ".join(f"'{valid_name}'" for valid_name in names)
   return f"{question} Valid: {listed}." if len(names) <= _LONGEST_LIST else question
