@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from speedpaper_jax import build, parallel
 from speedpaper_jax.data.pipeline import Batch, eval_batches, train_batches
 from speedpaper_jax.data.sources import Split
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.models.batch_norm import recompute_population_statistics
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.step import make_eval_step, make_moments_step
@@ -101,6 +101,11 @@ class Evaluator:
     count = total.pop("count")
     if not count:
       raise UserError("None of the images to evaluate on can be decoded.")
+    if count < len(split) and jax.process_index() == 0:
+      warn(
+        f"{len(split) - int(count):,} of the {len(split):,} images cannot be decoded, and the "
+        "evaluation leaves them out."
+      )
     return {name: value / count for name, value in total.items()} | {"count": int(count)}
 
   def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:

@@ -159,13 +159,16 @@ def test_training_images_are_not_augmented(config):
   assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_damaged_image_does_not_count(config):
+def test_a_damaged_image_does_not_count_and_is_told(config, capsys):
   split = make_split(1, EVAL_COUNT)
   whole = Split(split.records[:DAMAGED] + split.records[DAMAGED + 1 :], CLASSES, split.class_names)
   split.records[DAMAGED]["image"] = b"no image"
   metrics = evaluate(config, split)
   assert metrics == pytest.approx(evaluate(config, whole), rel=1e-6)
   assert metrics["count"] == EVAL_COUNT - 1
+  assert capsys.readouterr().err.splitlines()[-1] == (
+    "warning: 1 of the 37 images cannot be decoded, and the evaluation leaves them out."
+  )
 
 
 def test_a_split_without_a_whole_image_is_refused(config):

@@ -1,136 +1,183 @@
 """A user's own photographs as a data set: a folder with one sub-folder a class.
 
-FOLDER/<class>/*.jpg is divided here, a tenth of each class being held out as "test". Where the
-folder has FOLDER/train/<class> and FOLDER/test/<class>, these are the splits. TFDS's `ImageFolder`
-knows the second form alone, and reads it with TensorFlow.
+FOLDER/<class>/*.jpg is divided here: of each class with two images or more, a tenth is held out as
+"test", at least one and never all. The images are chosen by a hash of their name within their
+class: not the class's name nor the folder's place, so that renaming either moves no image between
+the splits, and where an image is added or removed, at most one other of its class moves.
+
+Where the folder has FOLDER/train/<class> and FOLDER/val/<class>, FOLDER/test/<class> or both, these
+are the splits "train", "validation" and "test"; where there is no test/, "test" is val/. TFDS's
+`ImageFolder` knows the last form alone, and reads it with TensorFlow.
 """
 
 import hashlib
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data.image_files import SUFFIXES
+from speedpaper_jax.data import class_folders, image_files, paths
+from speedpaper_jax.data.class_folders import Classes, Contents, Photograph
+from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import digest_of
-from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.errors import UserError, did_you_mean, tell_once, warn_once
 
 NAME = "folder"
-SPLITS = ("train", "test")
 
 _HELD_OUT = 10  # one image in so many
+_NAMED = 5  # classes told by name
 
-Photograph = tuple[pathlib.Path, int]  # file and class number
+
+class Example(NamedTuple):
+  """An image and the number of its class."""
+
+  photograph: Photograph
+  label: int
 
 
 class FolderSource:
   """Encoded images with the number of their class, read when asked for."""
 
-  def __init__(self, photographs: Sequence[Photograph], classes: Sequence[str]) -> None:
-    self._photographs = photographs
+  def __init__(self, examples: Sequence[Example], classes: Sequence[str]) -> None:
+    self._examples = examples
     self._classes = classes
 
   def __len__(self) -> int:
-    return len(self._photographs)
+    return len(self._examples)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    path, label = self._photographs[index]
+    (path, _), label = self._examples[index]
     try:
-      return {"image": path.read_bytes(), "label": label}
+      return {"image": image_files.read(path), "label": label}
     except OSError as error:
-      raise UserError(f"The image {path} cannot be read: {error.strerror}.") from error
+      raise DecodeError(f"it cannot be read ({error.strerror})") from error
 
   def name(self, index: int) -> str:
     """Names the file."""
-    return f"the image '{self._photographs[index][0]}'"
+    return f"the image '{self._examples[index].photograph.path}'"
 
   def digest(self) -> str:
     """Of the images' classes, names and sizes in bytes."""
     return digest_of(
-      (self._classes[label], path.name, path.stat().st_size) for path, label in self._photographs
+      (self._classes[label], name, _size(path)) for (path, name), label in self._examples
     )
 
 
 def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[str, ...]]:
-  """Opens one split of a folder of images.
+  """Opens one split of a folder of images, and tells what is in the folder.
 
   Args:
-    folder: of the classes' folders, or of "train" and "test" with these in them.
-    split: "train" or "test", or a part of one such as "train[:90%]".
+    folder: of the classes' folders, or of the splits' folders with these in them.
+    split: "train", "test" or, where there is such a folder, "validation"; or a part of one such as
+      "train[:90%]".
 
   Returns:
     The images, in a fixed order, and the names of the classes, in alphabetical order.
 
   Raises:
-    UserError: there is no such folder or split, or it has no classes or no images.
+    UserError: there is no such folder or split, or it has no images; or its classes will not do.
   """
-  if not folder.is_dir():
+  if not paths.is_directory(folder):
     raise UserError(
       f"There is no folder '{folder}'; name one that has a folder of images for each class with "
       "--config.data.dir."
     )
-  divided = all((folder / name).is_dir() for name in SPLITS)
-  classes = _classes(folder / "train" if divided else folder)
-  splits = {name: _photographs(folder, classes, name, divided) for name in SPLITS}
-  parts = [splits[name][start:stop] for name, start, stop in _instructions(split, splits, folder)]
-  chosen = [photograph for part in parts for photograph in part]
+  contents = class_folders.read(folder)
+  splits = contents.splits if contents.divided else _divide(contents.splits["train"])
+  examples = {name: _mixed(classes, contents.classes) for name, classes in splits.items()}
+  if "test" not in examples:
+    examples["test"] = examples["validation"]
+  parts = [
+    examples[name][start:stop] for name, start, stop in _instructions(split, examples, folder)
+  ]
+  _tell(folder, contents, splits)
+  # "test" and "validation" may be one folder: no image comes twice.
+  chosen = list(dict.fromkeys(example for part in parts for example in part))
   if not chosen:
     raise UserError(f"The split '{split}' of '{folder}' has no images; choose another split.")
-  return FolderSource(chosen, classes), classes
+  return FolderSource(chosen, contents.classes), contents.classes
 
 
-def _classes(folder: pathlib.Path) -> tuple[str, ...]:
-  names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-  names = [name for name in names if any(_images(folder / name))]
-  if len(names) < 2:
-    raise UserError(
-      f"'{folder}' has {len(names)} folders with images in them; it needs one for each class, two "
-      f"at least. Files that end in {', '.join(SUFFIXES)} are taken for images."
-    )
-  return tuple(names)
+def _divide(classes: Classes) -> dict[str, Classes]:
+  splits: dict[str, Classes] = {"train": {}, "test": {}}
+  for name, photographs in classes.items():
+    by_hash = sorted(photographs, key=_by_hash)
+    count = _number_held_out(len(photographs))
+    splits["test"][name], splits["train"][name] = by_hash[:count], by_hash[count:]
+  return splits
 
 
-def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-  return [path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES]
+def _number_held_out(count: int) -> int:
+  """A tenth, rounded; at least one, where one is left for training."""
+  return max(round(count / _HELD_OUT), 1) if count > 1 else 0
 
 
-def _photographs(
-  folder: pathlib.Path, classes: Sequence[str], split: str, divided: bool
-) -> list[Photograph]:
-  base = folder / split if divided else folder
-  photographs = [
-    (path, label) for label, name in enumerate(classes) for path in _images(base / name)
+def _mixed(classes: Classes, names: Sequence[str]) -> list[Example]:
+  """In an order that mixes the classes, so that a part of a split has all of them."""
+  examples = [
+    Example(photograph, label)
+    for label, name in enumerate(names)
+    for photograph in classes.get(name, [])
   ]
-  if not divided:
-    photographs = [found for found in photographs if _is_held_out(found) == (split == "test")]
-  return sorted(photographs, key=_digest)  # mixed, so that a part of a split has all classes
+  return sorted(examples, key=lambda example: (*_by_hash(example.photograph), example.label))
 
 
-def _is_held_out(photograph: Photograph) -> bool:
-  # By the name's digest an image stays in its split when others come or go.
-  return _digest(photograph) % _HELD_OUT == 0
+def _by_hash(photograph: Photograph) -> tuple[bytes, str]:
+  name = photograph.name.encode(errors="surrogateescape")
+  return hashlib.sha256(name).digest(), str(photograph.path)
 
 
-def _digest(photograph: Photograph) -> int:
-  path, _ = photograph
-  name = f"{path.parent.name}/{path.name}".encode(errors="surrogateescape")
-  return int.from_bytes(hashlib.sha256(name).digest(), "big")
+def _size(path: pathlib.Path) -> int:
+  """In bytes; -1 where the file is gone, which is told when it is read."""
+  try:
+    return path.stat().st_size
+  except OSError:
+    return -1
+
+
+def _tell(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes]) -> None:
+  """Tells once what was found, what was left out, and which classes cannot be evaluated."""
+  counts = {
+    split: sum(len(photographs) for photographs in classes.values())
+    for split, classes in splits.items()
+  }
+  if contents.divided:
+    named = [f"{count:,} in {contents.folders[split].name}" for split, count in counts.items()]
+  else:
+    named = [f"{counts['train']:,} to train on", f"{counts['test']:,} held out as 'test'"]
+  if "test" not in splits:
+    named.append(f"the split 'test' being {contents.folders['validation'].name}")
+  tell_once(
+    f"'{folder}' has {len(contents.classes):,} classes and {sum(counts.values()):,} images: "
+    f"{', '.join(named)}."
+  )
+  if contents.left_out:
+    warn_once(f"left out of '{folder}': {contents.left_out}.")
+  for split, classes in splits.items():
+    missing = [name for name in contents.classes if not classes.get(name)]
+    if missing and counts[split]:
+      listed = ", ".join(f"'{name}'" for name in missing[:_NAMED])
+      more = ", …" if len(missing) > _NAMED else ""
+      warn_once(
+        f"the split '{split}' of '{folder}' has no images of {len(missing)} of the classes: "
+        f"{listed}{more}."
+      )
 
 
 def _instructions(
-  split: str, splits: dict[str, list[Photograph]], folder: pathlib.Path
+  split: str, splits: Mapping[str, Sequence[Example]], folder: pathlib.Path
 ) -> list[tuple[str, int | None, int | None]]:
   """TFDS's reading of a split expression."""
   infos = {
-    name: tfds.core.SplitInfo(name=name, shard_lengths=[len(photographs)], num_bytes=0)
-    for name, photographs in splits.items()
+    name: tfds.core.SplitInfo(name=name, shard_lengths=[len(examples)], num_bytes=0)
+    for name, examples in splits.items()
   }
   try:
     absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
   except (KeyError, ValueError, AssertionError) as error:
     raise UserError(
       f"'{split}' is not a split of '{folder}', nor a part of one such as 'train[:90%]'."
-      f"{did_you_mean(split, SPLITS)}"
+      f"{did_you_mean(split, splits)}"
     ) from error
   return [(part.splitname, part.from_, part.to) for part in absolute]

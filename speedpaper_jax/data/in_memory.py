@@ -4,6 +4,7 @@ import numpy as np
 
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
+from speedpaper_jax.data.records import name_of
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 
@@ -28,8 +29,9 @@ def load(split: Split, image_size: int | None = None) -> tuple[np.ndarray, np.nd
       record = split.records[index]
       images.append(prepare(record["image"]))
     except DecodeError as error:
+      name = name_of(split.records, index)
       raise UserError(
-        f"Record {index} cannot be decoded ({error}); prepare the data set again."
+        f"{name[0].upper()}{name[1:]} cannot be decoded ({error}); prepare the data set again."
       ) from error
     labels.append(record["label"])
   return np.stack(images), np.array(labels, np.int32)

@@ -16,7 +16,7 @@ import numpy as np
 from speedpaper_jax.data.augment import Augmentation, augment
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError
-from speedpaper_jax.data.records import in_memory
+from speedpaper_jax.data.records import in_memory, name_of
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError, warn
 
@@ -71,16 +71,19 @@ def train_batches(
 
   Raises:
     UserError: the split is empty, the batch does not divide over the hosts, or the seed is no
-      32-bit number.
+      32-bit number; while iterating, no image can be decoded.
   """
   rows = _rows_per_host(split, batch_size, host_count)
   if not 0 <= seed < 2**32:
     raise UserError(f"The seed is {seed}; give a whole number from 0 to 2³² − 1.")
 
   def example(index: int, rng: np.random.Generator) -> Row:
-    return _example(
+    row = _example(
       split, index, image_size, lambda image: augment(image, image_size, augmentation, rng)
     )
+    if len(split.undecodable) == len(split):
+      raise UserError(f"None of the {len(split):,} images to train on can be decoded.")
+    return row
 
   # Random transformations come before the hosts' cut: a row does not depend on who reads it.
   examples = grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat().random_map(example)
@@ -142,13 +145,14 @@ def _example(
   except DecodeError as error:
     if index not in split.undecodable:
       split.undecodable.add(index)
-      warn(f"record {index} cannot be decoded and is left out: {error}")
+      warn(f"{name_of(split.records, index)} cannot be decoded and is left out: {error}")
     return _empty_example(image_size)
   label = record["label"]
   if not 0 <= label < split.num_classes:
+    name = name_of(split.records, index)
     raise UserError(
-      f"Record {index} has the label {label}, which is none of the {split.num_classes} classes; "
-      "choose a split with labels."
+      f"{name[0].upper()}{name[1:]} has the label {label}, which is none of the "
+      f"{split.num_classes} classes; choose a split with labels."
     )
   return {"image": image, "label": np.int32(label), "mask": np.float32(1)}
 

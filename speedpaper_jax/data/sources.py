@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import digits, feature_classes, folder
+from speedpaper_jax.data import digits, feature_classes, folder, paths
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.originals import ORIGINALS
 from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Records
@@ -85,13 +85,13 @@ def _open_folder(split: str, data_dir: str) -> Split:
       "The data set 'folder' is a folder of yours; name it with --config.data.dir=FOLDER. It has a "
       "folder of images for each class."
     )
-  source, classes = folder.open_folder(Path(data_dir).expanduser(), split)
+  source, classes = folder.open_folder(paths.expand(data_dir), split)
   return Split(PreparedRecords(source), num_classes=len(classes), class_names=classes)
 
 
 def data_root(data_dir: str) -> Path:
   """Returns the directory of TFDS data sets that `data_dir` means; "" is TFDS's default."""
-  return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+  return paths.expand(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def _prepared_directory(root: Path, name: str, match: re.Match[str]) -> Path:
@@ -123,8 +123,10 @@ def _prepared_configs(directory: Path) -> list[str]:
 
 def _prepared(root: Path, pattern: str) -> list[Path]:
   """Directories of whole data sets; TFDS writes under another name than the version's."""
-  paths = (path.parent for path in root.glob(f"{pattern}/dataset_info.json"))
-  return [path for path in paths if tfds.core.Version.is_valid(path.name)]
+  if not paths.is_directory(root):
+    return []
+  found = (path.parent for path in root.glob(f"{pattern}/dataset_info.json"))
+  return [path for path in found if tfds.core.Version.is_valid(path.name)]
 
 
 def _not_prepared(root: Path, name: str, base_name: str) -> str:

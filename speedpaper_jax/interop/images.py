@@ -6,7 +6,7 @@ import matplotlib.cbook
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax.data import decode
+from speedpaper_jax.data import decode, image_files, paths
 from speedpaper_jax.data.crop import EvaluationCrop, resize_box
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
@@ -26,17 +26,23 @@ def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:
   Raises:
     UserError: there is no such folder, it has too few images, or one is damaged.
   """
-  if not folder.is_dir():
+  if not paths.is_directory(folder):
     raise UserError(f"There is no folder '{folder}'; name one with images.")
-  paths = find_images([folder])
-  if len(paths) < count:
-    raise UserError(f"{folder} has {len(paths)} images; the comparison takes {count}.")
+  found = find_images([folder])
+  if len(found) < count:
+    raise UserError(f"{folder} has {len(found)} images; the comparison takes {count}.")
   crop = EvaluationCrop(image_size, resize="short_side")
-  chosen = [paths[i * len(paths) // count] for i in range(count)]
+  chosen = [found[i * len(found) // count] for i in range(count)]
+  return np.stack([_read(path, crop) for path in chosen])
+
+
+def _read(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray:
   try:
-    return np.stack([crop(path.read_bytes()) for path in chosen])
+    return crop(image_files.read(path))
   except decode.DecodeError as error:
-    raise UserError(f"An image in {folder} is damaged: {error}") from error
+    raise UserError(f"The image '{path}' is damaged: {error}.") from error
+  except OSError as error:
+    raise UserError(f"The image '{path}' cannot be read: {error.strerror}.") from error
 
 
 def of_photograph(count: int, image_size: int) -> np.ndarray:

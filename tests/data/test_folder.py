@@ -1,7 +1,10 @@
 """A folder of photographs as a data set: its classes, its splits, and training on it."""
 
 import hashlib
+import os
+import pathlib
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -35,6 +38,18 @@ def write_classes(folder, count, classes=CLASSES):
       write_image(folder / name / f"{number}.png", 50 * label + number)
 
 
+def forbid(monkeypatch, directory):
+  """Root, who may read everything, runs tests too."""
+  scandir = os.scandir
+
+  def scan(path):
+    if pathlib.Path(path) == directory:
+      raise PermissionError(13, "Permission denied", str(path))
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", scan)
+
+
 @pytest.fixture(scope="module")
 def insects(tmp_path_factory):
   path = tmp_path_factory.mktemp("insects")
@@ -66,45 +81,133 @@ class TestClasses:
       assert record["image"].shape == (4, 4, 3)
       assert record["label"] == record["image"][0, 0, 0] // 50
 
-  def test_what_is_no_image_is_left_out(self, folder):
+  def test_what_is_no_image_is_left_out(self, folder, capsys):
     write_classes(folder, 1, ("ants", "bees"))
     write_image(folder / "ants" / "upper case.JPG", 7)
-    write_image(folder / "ants" / "deeper" / "0.png", 8)
     (folder / "ants" / "list.csv").touch()
     (folder / "notes").mkdir()
     (folder / "notes" / "read me.txt").touch()
     write_image(folder / "beside.png", 9)
     assert open_split("folder", "train+test", str(folder)).class_names == ("ants", "bees")
     assert sorted(colours(folder, "train+test")) == [0, 7, 50]
+    assert capsys.readouterr().err.splitlines()[1] == (
+      f"warning: left out of '{folder}': 1 beside the classes' folders ('beside.png'), "
+      "2 with other endings ('ants/list.csv', 'notes/read me.txt'), 1 without images ('notes')."
+    )
+
+  def test_images_in_nested_folders_are_of_the_class_above(self, folder):
+    write_classes(folder, 1, ("ants", "bees"))
+    write_image(folder / "ants" / "2023" / "0.png", 8)
+    write_image(folder / "ants" / "2023" / "spring" / "0.png", 9)
+    assert open_split("folder", "train+test", str(folder)).class_names == ("ants", "bees")
+    assert sorted(colours(folder, "train+test")) == [0, 8, 9, 50]
+
+  @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+  def test_hidden_folders_are_none(self, folder, capsys, name):
+    write_classes(folder, 1, ("ants", "bees", name))
+    write_image(folder / "ants" / name / "x.png", 1)
+    write_image(folder / "ants" / "._0.png", 1)
+    assert open_split("folder", "train+test", str(folder)).class_names == ("ants", "bees")
+    assert sorted(colours(folder, "train+test")) == [0, 50]
+    assert f"3 hidden ('{name}', 'ants/._0.png', 'ants/{name}')." in capsys.readouterr().err
+
+  def test_one_whose_images_have_other_endings_is_told_by_its_name(self, folder, capsys):
+    write_classes(folder, 1)
+    for name in ("scans/0.tif", "scans/1.TIFF", "phone/0.heic"):
+      (folder / name).parent.mkdir(exist_ok=True)
+      (folder / name).touch()
+    (folder / "empty").mkdir()
+    assert open_split("folder", "train", str(folder)).class_names == CLASSES
+    assert "3 without images ('empty', 'phone', 'scans')." in capsys.readouterr().err
+
+  def test_pipes_are_not_opened(self, folder, capsys):
+    write_classes(folder, 1)
+    os.mkfifo(folder / "ants" / "pipe.png")
+    os.mkfifo(folder / "pipe")
+    assert len(colours(folder, "train+test")) == 3
+    assert "2 that are pipes or devices ('ants/pipe.png', 'pipe')." in capsys.readouterr().err
+
+  def test_their_names_are_in_one_unicode_form(self, folder):
+    """Because a folder's form changes on its way from one system to another."""
+    for name in ("rosé", "cafe"):
+      write_image(folder / unicodedata.normalize("NFD", name) / "0.png", 1)
+    write_image(folder / unicodedata.normalize("NFC", "rosé") / "1.png", 2)
+    split = open_split("folder", "train+test", str(folder))
+    assert (split.class_names, len(split)) == (("cafe", unicodedata.normalize("NFC", "rosé")), 3)
+
+  @pytest.mark.parametrize(
+    "name", [b"r\xf6se", b"\x1b[31mred", b"two\nlines", b"'\"; $(x)", b"%s{}"]
+  )
+  def test_names_may_be_anything(self, folder, name):
+    write_classes(folder, 1, ("ants", "bees"))
+    write_image(folder / os.fsdecode(name) / os.fsdecode(b"%b.png" % name), 7)
+    (folder / os.fsdecode(b"%b.txt" % name)).touch()
+    split = open_split("folder", "train+test", str(folder))
+    assert len(split) == 3
+    assert os.fsdecode(name) in split.class_names
+    assert len(split.records.digest()) == 64
 
 
-class TestSplits:
-  """A tenth of the images is held out, by the digest of their class's and their own name."""
+class TestHeldOut:
+  """A tenth of each class, chosen by the digest of the files' names in it."""
 
-  def test_every_image_is_in_one_of_them(self, insects):
+  def held_out(self, folder):
+    """Of each class, the colours of the images that are held out."""
+    split = open_split("folder", "test", str(folder))
+    records = [split.records[index] for index in range(len(split))]
+    return [
+      {int(record["image"][0, 0, 0]) for record in records if record["label"] == label}
+      for label in range(split.num_classes)
+    ]
+
+  def test_every_image_is_in_one_of_the_splits(self, insects):
     train, test = colours(insects, "train"), colours(insects, "test")
     assert sorted(train + test) == [
       50 * label + number for label in range(3) for number in range(PER_CLASS)
     ]
-    assert 0.05 < len(test) / (3 * PER_CLASS) < 0.2
+
+  @pytest.mark.parametrize(
+    ("images", "held_out"),
+    [(1, 0), (2, 1), (3, 1), (9, 1), (12, 1), (14, 1), (16, 2), (40, 4), (49, 5)],
+  )
+  def test_is_a_tenth_of_each_class_at_least_one_and_never_all(self, folder, images, held_out):
+    write_classes(folder, images)
+    write_classes(folder, 20, ("many",))  # so that there is a test split
+    assert [len(of_class) for of_class in self.held_out(folder)] == [*[held_out] * 3, 2]
 
   def test_the_name_alone_decides(self, insects):
     """So that a later version of this package finds the same ones."""
-    expected = {
-      50 * label + number
-      for label, name in enumerate(CLASSES)
-      for number in range(PER_CLASS)
-      if int(hashlib.sha256(f"{name}/{number}.png".encode()).hexdigest(), 16) % 10 == 0
-    }
-    assert set(colours(insects, "test")) == expected
+    numbers = sorted(
+      range(PER_CLASS), key=lambda number: hashlib.sha256(f"{number}.png".encode()).digest()
+    )
+    expected = set(numbers[: PER_CLASS // 10])
+    assert self.held_out(insects) == [
+      {50 * label + number for number in expected} for label in range(3)
+    ]
 
-  @pytest.mark.parametrize("count", [PER_CLASS // 2, PER_CLASS + 5])
-  def test_an_image_stays_where_it_is_when_others_come_or_go(self, insects, folder, count):
-    write_classes(folder, count)
-    common = {50 * label + number for label in range(3) for number in range(min(count, PER_CLASS))}
-    for split in ("train", "test"):
-      assert set(colours(folder, split)) & common == set(colours(insects, split)) & common
+  def test_renaming_a_class_moves_no_image(self, insects, folder):
+    write_classes(folder, PER_CLASS)
+    (folder / "ants").rename(folder / "aunts")
+    assert self.held_out(folder) == self.held_out(insects)
 
+  def test_at_most_one_image_moves_when_one_comes_or_goes(self, folder):
+    write_classes(folder, 2, ("ants", "bees"))
+    before = self.held_out(folder)[0]
+    for number in range(2, 40):
+      write_image(folder / "ants" / f"{number}.png", number)
+      after = self.held_out(folder)[0]
+      assert len((before ^ after) - {number}) <= 1
+      assert len(before ^ after) <= 2
+      before = after
+
+  def test_nested_images_are_chosen_by_their_path_in_the_class(self, folder):
+    for number in range(30):
+      write_image(folder / "ants" / f"day {number}" / "0.png", number)
+      write_image(folder / "bees" / f"{number}.png", 50 + number)
+    assert [len(of_class) for of_class in self.held_out(folder)] == [3, 3]
+
+
+class TestSplits:
   def test_it_does_not_depend_on_where_the_folder_is(self, insects, folder):
     write_classes(folder / "elsewhere", PER_CLASS)
     assert colours(folder / "elsewhere", "train") == colours(insects, "train")
@@ -124,7 +227,15 @@ class TestSplits:
     parts = colours(insects, "train[:50%]") + colours(insects, "train[50%:]")
     assert parts == colours(insects, "train")
 
-  def test_a_folder_can_be_divided_by_hand(self, folder):
+  def test_train_and_test_may_be_classes_if_there_is_but_one_of_them(self, folder):
+    write_classes(folder, 1, ("test", "plane"))
+    assert open_split("folder", "train+test", str(folder)).class_names == ("plane", "test")
+
+
+class TestFoldersOfSplits:
+  """FOLDER/train beside any of FOLDER/val and FOLDER/test."""
+
+  def test_images_have_the_classes_of_train(self, folder):
     write_classes(folder / "train", 30, ("ants", "bees"))
     write_image(folder / "test" / "bees" / "0.png", 200)
     write_image(folder / "test" / "bees" / "x.png", 201)
@@ -134,9 +245,117 @@ class TestSplits:
     assert [split.records[index]["label"] for index in range(2)] == [1, 1]
     assert sorted(colours(folder, "test")) == [200, 201]
 
-  def test_train_and_test_may_be_classes_if_there_is_but_one_of_them(self, folder):
-    write_classes(folder, 1, ("test", "plane"))
-    assert open_split("folder", "train+test", str(folder)).class_names == ("plane", "test")
+  @pytest.mark.parametrize("train", ["train", "training", "Train"])
+  @pytest.mark.parametrize("validation", ["val", "valid", "validation", "VAL"])
+  def test_val_is_evaluated_as_test_where_that_is_missing(self, folder, capsys, train, validation):
+    write_classes(folder / train, 2)
+    write_classes(folder / validation, 1)
+    assert sorted(colours(folder, "train")) == [0, 1, 50, 51, 100, 101]
+    assert sorted(colours(folder, "test")) == sorted(colours(folder, "validation")) == [0, 50, 100]
+    assert capsys.readouterr().err == (
+      f"'{folder}' has 3 classes and 9 images: 6 in {train}, 3 in {validation}, the split 'test' "
+      f"being {validation}.\n"
+    )
+
+  def test_all_three(self, folder, capsys):
+    for value, split in enumerate(("train", "val", "test")):
+      for name in ("ants", "bees"):
+        write_image(folder / split / name / "0.png", value)
+    assert colours(folder, "train") == [0, 0]
+    assert colours(folder, "validation") == [1, 1]
+    assert colours(folder, "test") == [2, 2]
+    assert capsys.readouterr().err == (
+      f"'{folder}' has 2 classes and 6 images: 2 in train, 2 in val, 2 in test.\n"
+    )
+
+  def test_no_image_comes_twice(self, folder):
+    write_classes(folder / "train", 2)
+    write_classes(folder / "val", 1)
+    for split in ("train+test+validation", "all"):
+      assert sorted(colours(folder, split)) == [0, 0, 1, 50, 50, 51, 100, 100, 101]
+
+  def test_what_lies_beside_them_is_told(self, folder, capsys):
+    write_classes(folder / "train", 1)
+    write_classes(folder / "test", 1)
+    write_classes(folder / "unlabelled", 1)
+    write_image(folder / "cover.png", 1)
+    (folder / "classes.txt").touch()
+    open_split("folder", "train", str(folder))
+    assert capsys.readouterr().err.splitlines()[1] == (
+      f"warning: left out of '{folder}': 2 beside the splits' folders ('cover.png', 'unlabelled'), "
+      "1 with other endings ('classes.txt')."
+    )
+
+  @pytest.mark.parametrize("split", ["train", "test"])
+  @pytest.mark.parametrize(
+    ("other", "nearest"),
+    [("Bees", "bees"), ("bee", "bees"), ("cicada", "cicadas"), ("ANTS", "ants")],
+  )
+  def test_a_class_that_train_lacks_is_refused(self, folder, split, other, nearest):
+    write_classes(folder / "train", 1)
+    write_classes(folder / "test", 1, (*CLASSES, other))
+    message = (
+      f"The class '{other}' of '{folder}/test' is none of the classes in '{folder}/train'; name "
+      f"the folders of both alike. Did you mean '{nearest}'?"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+      open_split("folder", split, str(folder))
+
+  def test_a_class_of_another_kind_is_refused(self, folder):
+    write_classes(folder / "train", 1)
+    write_classes(folder / "val", 1, ("zebras",))
+    with pytest.raises(UserError, match=r"^The class 'zebras' of '.*/val' is none of"):
+      open_split("folder", "train", str(folder))
+
+  @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+  def test_classes_of_another_unicode_form_are_the_same(self, folder, forms):
+    for split, form in zip(("train", "test"), forms, strict=True):
+      for value, name in enumerate(("rosé", "œillet", "ångström")):
+        write_image(folder / split / unicodedata.normalize(form, name) / "0.png", value)
+    split = open_split("folder", "test", str(folder))
+    assert (split.num_classes, len(split)) == (3, 3)
+
+  def test_a_class_without_test_images_is_told(self, folder, capsys):
+    write_classes(folder / "train", 1)
+    write_classes(folder / "test", 1, ("bees",))
+    open_split("folder", "test", str(folder))
+    assert capsys.readouterr().err.splitlines()[1:] == [
+      f"warning: the split 'test' of '{folder}' has no images of 2 of the classes: 'ants', "
+      "'cicadas'."
+    ]
+
+  @pytest.mark.parametrize(
+    "names", [("train",), ("val", "test"), ("train", "plane"), ("validation", "plane")]
+  )
+  def test_a_split_is_never_taken_for_a_class(self, folder, names):
+    for name in names:
+      write_classes(folder / name, 1)
+    with pytest.raises(UserError, match=r"looks like a split with folders of classes in it"):
+      open_split("folder", "train", str(folder))
+
+  def test_two_folders_for_one_split_are_refused(self, folder):
+    for name in ("train", "val", "valid"):
+      write_classes(folder / name, 1)
+    with pytest.raises(UserError, match=r"two folders for one split, 'val' and 'valid'; remove"):
+      open_split("folder", "train", str(folder))
+
+
+class TestWhatIsToldAtTheStart:
+  def test_counts(self, folder, capsys):
+    write_classes(folder, 40)
+    open_split("folder", "train[:50%]", str(folder))
+    open_split("folder", "test", str(folder))
+    assert capsys.readouterr().err == (
+      f"'{folder}' has 3 classes and 120 images: 108 to train on, 12 held out as 'test'.\n"
+    )
+
+  def test_a_class_of_one_image_has_none_held_out(self, folder, capsys):
+    write_classes(folder, 4, ("ants", "bees"))
+    write_classes(folder, 1, ("cicadas",))
+    open_split("folder", "train", str(folder))
+    assert capsys.readouterr().err.splitlines()[1:] == [
+      f"warning: the split 'test' of '{folder}' has no images of 1 of the classes: 'cicadas'."
+    ]
 
 
 class TestDigest:
@@ -219,20 +438,59 @@ class TestMistakes:
     self.expect(f"The split 'test' of '{folder}' {end}", "test", folder)
     self.expect(f"The split 'train[:0]' of '{insects}' {end}", "train[:0]", insects)
 
-  def test_an_image_that_is_gone(self, folder):
-    write_classes(folder, 2)
-    split = open_split("folder", "train+test", str(folder))
-    for path in folder.rglob("*.png"):
-      path.unlink()
-    with pytest.raises(UserError, match=r"^The image .*\.png cannot be read: No such file or dir"):
-      split.records[0]
+  def test_too_few_classes_because_of_what_is_left_out(self, folder):
+    write_classes(folder, 1, ("ants", ".bees"))
+    with pytest.raises(UserError, match=r"Left out: 1 hidden \('\.bees'\)\.$"):
+      open_split("folder", "train", str(folder))
+
+  def test_a_class_that_cannot_be_read(self, folder, monkeypatch):
+    write_classes(folder, 1)
+    forbid(monkeypatch, folder / "bees")
+    message = f"The folder '{folder}/bees' cannot be read: Permission denied."
+    self.expect(message, "train", folder)
+
+  @pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+  def test_a_name_that_is_too_long(self, folder, name):
+    folder.mkdir()
+    message = f"'{folder}/{name.rstrip('/')}' cannot be looked at: File name too long."
+    self.expect(message, "train", folder / name)
+
+  @pytest.mark.parametrize("name", ["nul\0", "link"])
+  def test_a_name_that_cannot_be(self, folder, name):
+    folder.mkdir()
+    (folder / "link").symlink_to("link")
+    self.expect(f"There is no folder '{folder}/{name}'; name one", "train", folder / name)
+
+  def test_a_home_that_is_unknown(self):
+    self.expect(
+      "'~nobody_of_this_name/x' cannot be found, because there is no such home directory; name",
+      *("train", "~nobody_of_this_name/x"),
+    )
 
 
-def test_a_damaged_image_becomes_a_row_of_weight_zero_told_once(folder, capsys):
+def cut_off(path):
+  path.write_bytes(path.read_bytes()[:40])
+
+
+def make_a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+  ("damage", "reason"),
+  [
+    (cut_off, ""),
+    (lambda path: path.write_bytes(b""), "it is no "),
+    (lambda path: path.unlink(), "it cannot be read (No such file or directory)"),
+    (make_a_pipe, "it cannot be read (it is no regular file)"),
+  ],
+)
+def test_a_damaged_image_becomes_a_row_of_weight_zero_told_once(folder, capsys, damage, reason):
   write_classes(folder, 4)
-  damaged = folder / "bees" / "1.png"
-  damaged.write_bytes(damaged.read_bytes()[:40])
   split = open_split("folder", "train+test", str(folder))
+  damage(folder / "bees" / "1.png")
+  capsys.readouterr()
   (batch,) = eval_batches(split, crop=EvaluationCrop(4), batch_size=12)
   assert batch["mask"].sum() == 11
   (row,) = np.flatnonzero(batch["mask"] == 0)
@@ -246,7 +504,8 @@ def test_a_damaged_image_becomes_a_row_of_weight_zero_told_once(folder, capsys):
   assert next(batches)["mask"].sum() == 11
   batches.close()
   (warning,) = capsys.readouterr().err.splitlines()
-  assert warning.startswith(f"warning: record {row} cannot be decoded and is left out: ")
+  name = f"the image '{folder / 'bees' / '1.png'}'"
+  assert warning.startswith(f"warning: {name} cannot be decoded and is left out: {reason}")
 
 
 def test_training(insects, tmp_path, monkeypatch):

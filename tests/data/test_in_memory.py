@@ -45,6 +45,15 @@ def test_a_damaged_image_is_told(image_size):
     in_memory.load(split, image_size)
 
 
+def test_a_damaged_image_is_told_by_its_name(tmp_path):
+  for name in ("ants/1.png", "ants/2.png", "bees/1.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"no image")
+  split = open_split("folder", "train+test", str(tmp_path))
+  with pytest.raises(UserError, match=rf"^The image '{tmp_path}/.*\.png' cannot be decoded \("):
+    in_memory.load(split)
+
+
 @pytest.mark.parametrize(("image_size", "side"), [(None, 8), (16, 16)])
 def test_the_embedded_digits(scratch, image_size, side):
   split = open_split("digits", "test", str(scratch / "data"))

@@ -187,6 +187,42 @@ def test_a_damaged_record_becomes_a_row_of_weight_zero_told_once(capsys):
   assert warning.startswith("warning: record 5 cannot be decoded and is left out: ")
 
 
+class Named(list):
+  """Records that have names."""
+
+  def name(self, index):
+    return f"the image 'ants/{index}.jpg'"
+
+
+def named(split):
+  return Split(Named(split.records), split.num_classes, split.class_names)
+
+
+def test_a_damaged_record_is_told_by_its_name(capsys):
+  split = named(numbered_split(encode=True))
+  split.records[5]["image"] = split.records[5]["image"][:60]
+  evaluate(split)
+  train(split, 11)
+  (warning,) = capsys.readouterr().err.splitlines()
+  assert warning.startswith("warning: the image 'ants/5.jpg' cannot be decoded and is left out: ")
+
+
+def test_a_wrong_label_is_told_by_its_record_s_name():
+  split = named(numbered_split())
+  split.records[3]["label"] = COUNT
+  with pytest.raises(UserError, match=r"^The image 'ants/3\.jpg' has the label 11, which is none"):
+    evaluate(split)
+
+
+def test_training_ends_when_no_image_can_be_decoded():
+  """As on a disk that is gone: an epoch of empty batches would train on nothing."""
+  split = numbered_split()
+  for record in split.records:
+    record["image"] = b"no image"
+  with pytest.raises(UserError, match=r"^None of the 11 images to train on can be decoded"):
+    train(split, 4)
+
+
 @pytest.mark.parametrize("label", [-1, COUNT])
 def test_a_label_outside_of_the_classes_is_an_error(label):
   split = numbered_split()

@@ -35,7 +35,7 @@ class TestFolder:
 
   def test_a_damaged_one(self, folder):
     (folder / "class_0" / "image_0.PNG").write_bytes(b"cut off")
-    with pytest.raises(UserError, match=r"An image in .* is damaged"):
+    with pytest.raises(UserError, match=r"^The image '.*' is damaged"):
       images.of_folder(folder, 10, 16)
 
 

@@ -1,0 +1,48 @@
+"""Questions about paths that the user names; what the system refuses is told in a sentence."""
+
+import pathlib
+
+from speedpaper_jax.errors import UserError
+
+
+def expand(path: str) -> pathlib.Path:
+  """Puts the home directory in the place of "~".
+
+  Raises:
+    UserError: there is none.
+  """
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise UserError(
+      f"'{path}' cannot be found, because there is no such home directory; name another directory "
+      "with --config.data.dir, or set HOME."
+    ) from error
+
+
+def is_directory(path: pathlib.Path) -> bool:
+  """Tells whether there is such a directory.
+
+  Raises:
+    UserError: one may not look, or a name is too long.
+  """
+  try:
+    return path.is_dir()
+  except OSError as error:
+    raise _refused(path, error) from error
+
+
+def is_file(path: pathlib.Path) -> bool:
+  """Tells whether there is such a file.
+
+  Raises:
+    UserError: one may not look, or a name is too long.
+  """
+  try:
+    return path.is_file()
+  except OSError as error:
+    raise _refused(path, error) from error
+
+
+def _refused(path: pathlib.Path, error: OSError) -> UserError:
+  return UserError(f"'{path}' cannot be looked at: {error.strerror}.")
