@@ -1,6 +1,8 @@
 """Questions about paths that the user names; what the system refuses is told in a sentence."""
 
+import errno
 import pathlib
+import re
 
 from speedpaper_jax.errors import UserError
 
@@ -42,6 +44,13 @@ def is_file(path: pathlib.Path) -> bool:
     return path.is_file()
   except OSError as error:
     raise _refused(path, error) from error
+
+
+def is_full(error: Exception) -> bool:
+  """Tells whether something could not be written because a disk or a quota is full."""
+  if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return True
+  return re.search(r"No space left|Not enough disk space|quota exceeded", str(error)) is not None
 
 
 def _refused(path: pathlib.Path, error: OSError) -> UserError:

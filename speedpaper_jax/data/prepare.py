@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from speedpaper_jax.data import digits
+from speedpaper_jax.data import digits, paths
 from speedpaper_jax.data.originals import ORIGINALS, Original
 from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
 from speedpaper_jax.data.store import store
@@ -49,7 +49,7 @@ def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
   original = ORIGINALS[name]
   if not original.data_set.is_prepared(root):
     if source is None:
-      with tempfile.TemporaryDirectory() as downloads:
+      with _temporary_directory() as downloads:
         _download(original, Path(downloads))
         _store(original, Path(downloads), root)
     else:
@@ -63,6 +63,15 @@ def _store(original: Original, directory: Path, root: Path) -> None:
   store(original.data_set, root, contents.splits, contents.class_names)
 
 
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+  try:
+    return tempfile.TemporaryDirectory()
+  except OSError as error:
+    raise UserError(
+      f"There is no directory for the downloads ({error.strerror}); name one with TMPDIR."
+    ) from error
+
+
 def _download(original: Original, directory: Path) -> None:
   # TFDS's download manager opens what it has fetched through TensorFlow.
   for name, sha256 in original.sha256.items():
@@ -72,6 +81,11 @@ def _download(original: Original, directory: Path) -> None:
       with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as body, path.open("wb") as file:
         shutil.copyfileobj(body, file)
     except (OSError, http.client.HTTPException) as error:
+      if paths.is_full(error):
+        raise UserError(
+          f"{name} does not fit into {directory.parent}; name another directory for the downloads "
+          "with TMPDIR."
+        ) from error
       raise UserError(
         f"{url} cannot be downloaded ({error}); get it another way and give its directory with "
         "--source=DIR."
@@ -86,7 +100,7 @@ def _download(original: Original, directory: Path) -> None:
 def _check_source(original: Original, directory: Path) -> None:
   for name, sha256 in original.sha256.items():
     path = directory / name
-    if not path.is_file():
+    if not paths.is_file(path):
       raise UserError(f"There is no file {path}; get it from {original.address}{name}.")
     # A copy that was packed anew is as good, and `read` checks its structure.
     if _sha256(path) != sha256:

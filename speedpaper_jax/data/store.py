@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-import tempfile
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError
 
 
@@ -47,7 +48,7 @@ class DataSet:
 
   def is_prepared(self, root: Path) -> bool:
     """Tells whether it is there; TFDS renames only whole data sets into their place."""
-    return (self.directory(root) / "dataset_info.json").is_file()
+    return paths.is_file(self.directory(root) / "dataset_info.json")
 
 
 def store(
@@ -69,24 +70,32 @@ def store(
     UserError: the directory cannot be written, or holds part of a data set.
   """
   directory = data_set.directory(root)
-  if directory.exists() and not data_set.is_prepared(root):
+  if not data_set.is_prepared(root) and os.path.lexists(directory):
     raise UserError(f"{directory} is not a whole data set; remove it and prepare it again.")
-  builder = _Builder(data_set, root, splits, class_names)
   tfds.disable_progress_bar()
   try:
-    with (
-      tempfile.TemporaryDirectory() as unused,
-      contextlib.redirect_stdout(io.StringIO()),  # TFDS prints about a download of unknown size
-    ):
+    builder = _Builder(data_set, root, splits, class_names)
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints about a download of unknown size
       # TFDS writes under another name, removes that on errors, and renames at the end.
       builder.download_and_prepare(
         file_format="array_record",
-        download_dir=unused,
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        # It wants to know where to download and extract to, but nothing is.
+        download_dir=root,
+        download_config=tfds.download.DownloadConfig(extract_dir=root, try_download_gcs=False),
       )
-  except OSError as error:
+  except (OSError, RuntimeError) as error:  # the latter are ArrayRecord's
     if not data_set.is_prepared(root):  # else another process was faster, and wrote the same
-      raise UserError(f"{directory} cannot be written ({error}); give another data_dir.") from error
+      raise UserError(
+        f"{directory} cannot be written ({_reason(error)}); nothing is left there. Name another "
+        "directory with --config.data.dir, or --data_dir of data.prepare."
+      ) from error
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+  """In a few words; TFDS and ArrayRecord say in many, and each in its own, that a disk is full."""
+  if paths.is_full(error):
+    return "no space is left on the disk"
+  return (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]

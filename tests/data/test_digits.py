@@ -3,12 +3,14 @@
 import concurrent.futures
 import importlib.resources
 import multiprocessing
+import pwd
 
 import numpy as np
 import pytest
 
 from speedpaper_jax.data import digits
 from speedpaper_jax.data.sources import open_split
+from speedpaper_jax.errors import UserError
 
 
 def test_the_file_is_the_published_one():
@@ -71,6 +73,25 @@ def test_the_default_directory_is_that_of_tfds(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path / "home"))
   open_split("digits", "test", "")
   assert (tmp_path / "home" / "tensorflow_datasets" / "digits" / "1.0.0").is_dir()
+
+
+def test_they_are_all_that_is_written(tmp_path):
+  open_split("digits", "test", str(tmp_path))
+  assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+  assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_without_a_home_directory_another_is_asked_for(monkeypatch):
+  def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+  monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+  monkeypatch.delenv("HOME", raising=False)
+  monkeypatch.setattr(pwd, "getpwuid", unknown)
+  with pytest.raises(
+    UserError, match=r"^'~/tensorflow_datasets' cannot be found, .*; name another"
+  ):
+    open_split("digits", "test", "")
 
 
 def _length(data_dir):

@@ -1,12 +1,15 @@
 """Original files → the form that plain TFDS reads."""
 
+import errno
 import gzip
 import hashlib
 import io
 import pathlib
 import re
+import shutil
 import struct
 import tarfile
+import tempfile
 
 import numpy as np
 import pytest
@@ -220,6 +223,29 @@ def test_a_failed_download_is_an_error(tmp_path, source, monkeypatch):
   url = (source / "train-images-idx3-ubyte.gz").as_uri()
   expect_error(f"{url} cannot be downloaded", "mnist", tmp_path / "root")
   expect_error("give its directory with --source=DIR.", "mnist", tmp_path / "root")
+
+
+def test_downloads_that_do_not_fit_are_told(tmp_path, source, monkeypatch):
+  def copy(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  write_mnist(source)
+  serve(monkeypatch, source, "mnist")
+  monkeypatch.setattr(shutil, "copyfileobj", copy)
+  message = "train-images-idx3-ubyte.gz does not fit into /"
+  expect_error(message, "mnist", tmp_path / "root")
+  expect_error("name another directory for the downloads with TMPDIR.", "mnist", tmp_path / "root")
+
+
+def test_where_no_temporary_directory_can_be_made_is_told(tmp_path, monkeypatch):
+  def mkdtemp(*arguments, **options):
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+  monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+  expect_error(
+    "There is no directory for the downloads (No usable temporary directory found); name one with",
+    *("mnist", tmp_path / "root"),
+  )
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -1,7 +1,9 @@
 """Data sets by name: what can be read is read, and what cannot is told in one sentence."""
 
+import errno
 import io
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -257,6 +259,77 @@ def test_a_directory_that_is_not_a_whole_data_set_is_not_overwritten(tmp_path):
 def test_a_directory_that_cannot_be_written_is_told(tmp_path):
   (tmp_path / "file").write_text("in the way")
   expect_error("cannot be written", "digits", "train", tmp_path / "file")
+
+
+class TestADiskOnWhichItCannotBeWritten:
+  """The first command prepares the digits, in the user's home."""
+
+  def expect(self, root, reason):
+    expect_error(
+      f"{root}/digits/1.0.0 cannot be written ({reason}); nothing is left there. Name another "
+      "directory with --config.data.dir, or --data_dir of data.prepare.",
+      *("digits", "train", root),
+    )
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+  @pytest.mark.parametrize(
+    "error",
+    [
+      RuntimeError("Failed to finalize: write() failed: No space left on device; at byte 204800"),
+      OSError(errno.ENOSPC, "No space left on device"),
+      OSError(errno.EDQUOT, "Disk quota exceeded"),
+      OSError("Failed to write\n[Errno 28] No space left on device"),
+    ],
+  )
+  def test_a_full_one(self, tmp_path, monkeypatch, error):
+    def write_examples(*arguments):
+      raise error
+
+    with monkeypatch.context() as full:
+      full.setattr(tfds.core.file_adapters.ArrayRecordFileAdapter, "write_examples", write_examples)
+      self.expect(tmp_path, "no space is left on the disk")
+    assert len(open_split("digits", "test", str(tmp_path))) == 355
+
+  def test_one_that_is_full_from_the_start(self, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.utils, "has_sufficient_disk_space", lambda *_, **__: False)
+    self.expect(tmp_path, "no space is left on the disk")
+
+  def test_one_that_is_full_before_the_description_is_written(self, tmp_path, monkeypatch):
+    def write_to_directory(*arguments):
+      raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tfds.core.DatasetInfo, "write_to_directory", write_to_directory)
+    self.expect(tmp_path, "no space is left on the disk")
+
+  @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+  def test_a_protected_one(self, tmp_path, monkeypatch, number):
+    def mkdir(*arguments):
+      raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    self.expect(tmp_path, os.strerror(number))
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "colours"])
+def test_a_path_that_is_too_long_is_told(tmp_path, name):
+  expect_error("cannot be looked at: File name too long.", name, "train", tmp_path / ("x" * 300))
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+  expect_error("cannot be looked at: File name too long.", "x" * 300, "train", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "colours"])
+def test_a_directory_that_one_may_not_look_at_is_told(tmp_path, monkeypatch, name):
+  stat = pathlib.Path.stat
+
+  def refuse(self, **options):
+    if tmp_path in self.parents:
+      raise PermissionError(errno.EACCES, "Permission denied")
+    return stat(self, **options)
+
+  monkeypatch.setattr(pathlib.Path, "stat", refuse)
+  expect_error("cannot be looked at: Permission denied.", name, "train", tmp_path)
 
 
 def test_interrupted_writing_leaves_nothing_that_reads_as_prepared(tmp_path):
