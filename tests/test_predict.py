@@ -1,6 +1,7 @@
 """`python -m speedpaper_jax.predict DIR IMAGE…`, with a network of random weights."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -98,6 +99,22 @@ def test_a_file_that_cannot_be_read_leaves_the_others(
   assert f"warning: '{tmp_path}/text.jpg' cannot be decoded and is left out" in printed.err
   assert len(printed.out.splitlines()) == 2 * (1 + 3)
   assert list(json.loads((tmp_path / "x.json").read_text())) == [str(paths[0]), str(paths[2])]
+
+
+def test_what_is_left_out_of_a_directory_is_told(directory, images, run_predict, tmp_path):
+  for name in ("0.png", "deeper/1.png", "._0.png", ".ipynb_checkpoints/0.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes((images / "00.png").read_bytes())
+  (tmp_path / "scan.tif").touch()
+  os.mkfifo(tmp_path / "pipe.png")
+  printed = run_predict(directory, tmp_path)
+  assert [line for line in printed.out.splitlines() if line.startswith("/")] == [
+    *(f"{tmp_path}/0.png", f"{tmp_path}/deeper/1.png")
+  ]
+  assert (
+    f"warning: left out of '{tmp_path}': 1 as a pipe or device ('pipe.png'), "
+    "2 hidden ('._0.png', '.ipynb_checkpoints'), 1 with other endings ('scan.tif')."
+  ) in printed.err.splitlines()
 
 
 class TestMistakes:

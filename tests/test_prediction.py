@@ -1,6 +1,8 @@
 """Image files → probabilities, whatever the batch size and the number of devices."""
 
 import dataclasses
+import os
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +116,23 @@ def test_files_that_cannot_be_read_are_told_and_left_out(model, images, expected
     f"warning: '{text}' cannot be decoded and is left out: it is no JPEG, PNG, WEBP, GIF, BMP "
     "file.",
   ]
+
+
+def test_what_is_no_file_is_told_and_left_out(model, images, tmp_path, capsys):
+  """A pipe would be waited for without end."""
+  os.mkfifo(tmp_path / "pipe.jpg")
+  too_long = tmp_path / ("x" * 300 + ".jpg")
+  paths = [tmp_path / "pipe.jpg", images[0], pathlib.Path("/dev/zero"), too_long]
+  answers = list(predict(model, parallel.make_mesh(), paths, batch_size=8, top=7))
+  assert [candidates is None for _, candidates in answers] == [True, False, True, True]
+  assert sorted(capsys.readouterr().err.splitlines()) == sorted(
+    f"warning: '{path}' cannot be read and is left out: {reason}."
+    for path, reason in (
+      (paths[0], "it is no regular file"),
+      (paths[2], "it is no regular file"),
+      (too_long, "File name too long"),
+    )
+  )
 
 
 def test_a_network_without_classes(model, images):

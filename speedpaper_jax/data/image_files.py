@@ -94,7 +94,7 @@ def images_below(directory: pathlib.Path, left_out: LeftOut) -> list[pathlib.Pat
     UserError: the directory itself cannot be read.
   """
   images = []
-  met = {_identity(folder) for folder in (directory, *directory.resolve().parents)}
+  met = {_identity(folder) for folder in (directory, *directory.resolve().parents)} - {None}
   pending = list_directory(directory)[::-1]
   while pending:
     entry = pending.pop()
@@ -140,7 +140,7 @@ def kind_of(entry: os.DirEntry[str]) -> str:
     entry.stat()
   except OSError:
     return "linked to nowhere"
-  return "that are pipes or devices"
+  return "as a pipe or device"
 
 
 def read(path: pathlib.Path) -> bytes:
@@ -165,7 +165,10 @@ def _is_named_directory(path: pathlib.Path) -> bool:
     return False
 
 
-def _identity(directory: pathlib.Path) -> tuple[int, int]:
-  """Is the same by whichever links a directory is reached."""
-  status = directory.stat()
+def _identity(directory: pathlib.Path) -> tuple[int, int] | None:
+  """Is the same by whichever links a directory is reached; None if it cannot be looked at."""
+  try:
+    status = directory.stat()
+  except OSError:
+    return None
   return status.st_dev, status.st_ino

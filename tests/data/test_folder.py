@@ -125,7 +125,7 @@ class TestClasses:
     os.mkfifo(folder / "ants" / "pipe.png")
     os.mkfifo(folder / "pipe")
     assert len(colours(folder, "train+test")) == 3
-    assert "2 that are pipes or devices ('ants/pipe.png', 'pipe')." in capsys.readouterr().err
+    assert "2 as a pipe or device ('ants/pipe.png', 'pipe')." in capsys.readouterr().err
 
   def test_their_names_are_in_one_unicode_form(self, folder):
     """Because a folder's form changes on its way from one system to another."""

@@ -87,7 +87,7 @@ class TestWhatIsLeftOutOfADirectoryIsCountedAndTold:
       listener.bind("socket.png")
     assert len(find_images([directory])) == 3
     assert told(capsys, directory) == (
-      "3 that are pipes or devices ('pipe.jpg', 'roses/device.png', 'socket.png')."
+      "3 as a pipe or device ('pipe.jpg', 'roses/device.png', 'socket.png')."
     )
 
   def test_links(self, directory, capsys):
