@@ -102,7 +102,7 @@ def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[s
 def _divide(classes: Classes) -> dict[str, Classes]:
   splits: dict[str, Classes] = {"train": {}, "test": {}}
   for name, photographs in classes.items():
-    by_hash = sorted(photographs, key=_by_hash)
+    by_hash = sorted(photographs, key=_hash)
     count = _number_held_out(len(photographs))
     splits["test"][name], splits["train"][name] = by_hash[:count], by_hash[count:]
   return splits
@@ -120,12 +120,11 @@ def _mixed(classes: Classes, names: Sequence[str]) -> list[Example]:
     for label, name in enumerate(names)
     for photograph in classes.get(name, [])
   ]
-  return sorted(examples, key=lambda example: (*_by_hash(example.photograph), example.label))
+  return sorted(examples, key=lambda example: (_hash(example.photograph), example.label))
 
 
-def _by_hash(photograph: Photograph) -> tuple[bytes, str]:
-  name = photograph.name.encode(errors="surrogateescape")
-  return hashlib.sha256(name).digest(), str(photograph.path)
+def _hash(photograph: Photograph) -> bytes:
+  return hashlib.sha256(photograph.name.encode(errors="surrogateescape")).digest()
 
 
 def _size(path: pathlib.Path) -> int:

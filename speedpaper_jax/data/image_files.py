@@ -16,8 +16,14 @@ from speedpaper_jax.errors import UserError, warn_once
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
-# Of packed archives (macOS) and network storage (Synology): copies of what lies beside them.
-_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
+# Of archives packed by macOS, of network storage (Synology), of disks under Linux and Windows.
+_SYSTEM_FOLDERS = (
+  "__MACOSX",
+  "@eaDir",
+  "lost+found",
+  "System Volume Information",
+  "$RECYCLE.BIN",
+)
 _EXAMPLES = 5  # names told of each kind of what is left out
 
 
@@ -138,6 +144,8 @@ def kind_of(entry: os.DirEntry[str]) -> str:
       is_image = pathlib.PurePath(entry.name).suffix.lower() in SUFFIXES
       return "image" if is_image else "with other endings"
     entry.stat()
+  except PermissionError:
+    return "that cannot be read"
   except OSError:
     return "linked to nowhere"
   return "as a pipe or device"

@@ -212,6 +212,17 @@ class TestSplits:
     write_classes(folder / "elsewhere", PER_CLASS)
     assert colours(folder / "elsewhere", "train") == colours(insects, "train")
 
+  def test_it_does_not_depend_on_the_file_system_s_order(self, insects, folder, monkeypatch):
+    write_classes(folder, PER_CLASS)
+    scandir = os.scandir
+
+    class Reversed(list):
+      __enter__, __exit__ = lambda self: self, lambda self, *error: None
+
+    monkeypatch.setattr(os, "scandir", lambda path: Reversed([*scandir(path)][::-1]))
+    for split in ("train", "test"):
+      assert colours(folder, split) == colours(insects, split)
+
   def test_the_order_is_always_the_same_and_mixes_the_classes(self, insects):
     found = colours(insects, "train")
     assert found == colours(insects, "train")

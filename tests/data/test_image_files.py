@@ -64,6 +64,8 @@ class TestWhatIsLeftOutOfADirectoryIsCountedAndTold:
       ".ipynb_checkpoints/a-checkpoint.jpg",
       "__MACOSX/a.jpg",
       "roses/@eaDir/c.jpg/SYNOPHOTO_THUMB.jpg",
+      "lost+found/a.jpg",
+      "$RECYCLE.BIN/a.jpg",
     ],
   )
   def test_hidden_files_and_folders(self, directory, capsys, name):
@@ -146,16 +148,6 @@ def test_a_directory_that_cannot_be_read_is_told(directory, monkeypatch):
   forbid(monkeypatch, directory)
   with pytest.raises(UserError, match=r"^The folder '.*' cannot be read: Permission denied\.$"):
     find_images([directory])
-
-
-def test_thousands_of_levels_are_walked(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  for _ in range(1100):  # more than Python's calls may be nested, with a path short enough
-    os.mkdir("d")
-    os.chdir("d")
-  pathlib.Path("a.jpg").touch()
-  (found,) = find_images([tmp_path])
-  assert found.name == "a.jpg"
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "a/" * 3000 + "b.jpg", "nul\0.jpg"])
