@@ -2,6 +2,9 @@
 
 config.json     the config, complete
 model.json      the network: name, dialect, classes, preprocessing
+data.json       of the images that it is trained and evaluated on: "split", the number of "examples"
+                and a digest of the list of "files"; under "changes" those of earlier sessions that
+                were others, each "until_step"
 metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
 summary.json    the result, written when the run has ended
 arrays.npz      numbers that are many, of experiments that have such
