@@ -23,7 +23,7 @@ _has_told = False
 
 def set_up() -> None:
   """Keeps programs in the user's cache directory; the variable names another place."""
-  global _has_told
+  global _has_told, _show_others
   import jax
 
   _has_told = False
@@ -32,7 +32,8 @@ def set_up() -> None:
       jax.config.update("jax_compilation_cache_dir", str(_own_directory()))
     except (OSError, RuntimeError) as error:
       _tell_that_nothing_is_kept(str(error).rstrip("."))
-  warnings.showwarning = _show
+  if warnings.showwarning is not _show:
+    _show_others, warnings.showwarning = warnings.showwarning, _show
 
 
 def _own_directory() -> pathlib.Path:
