@@ -82,7 +82,7 @@ def _kept(program: str) -> list[pathlib.Path]:
   """The files of all programs of a name, as JAX calls them."""
   import jax
 
-  directory = pathlib.Path(jax.config.read("jax_compilation_cache_dir"))
+  directory = pathlib.Path(jax.config.jax_compilation_cache_dir)  # type: ignore[attr-defined]
   return list(directory.glob(f"{glob.escape(program)}-*-cache"))
 
 
