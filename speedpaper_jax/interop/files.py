@@ -1,91 +1,188 @@
 """State dicts in files: PyTorch's own format, read without running code in it, and safetensors."""
 
+import argparse
+import os
 import pathlib
+import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from speedpaper_jax import output_files
+from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.interop import arrays, wrappings
 from speedpaper_jax.interop.references import import_package
 from speedpaper_jax.interop.tensors import StateDict
 
 _TORCH = (".pth", ".pt", ".bin")
 _SAFETENSORS = ".safetensors"
-# Under what names training scripts keep the state dict beside other things.
-_NESTED = ("state_dict", "model_state_dict", "model")
+# How PyTorch's files begin: as zip archives, before 1.6 as pickles.
+_TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80")
+_OTHERS = {
+  b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+  b"<": "a web page; download the file itself",
+  b"\x89HDF": "a file of HDF5, as Keras writes; save the weights with PyTorch",
+}
+_PATHS = {
+  "PosixPath": pathlib.PurePosixPath,
+  "PurePosixPath": pathlib.PurePosixPath,
+  "WindowsPath": pathlib.PureWindowsPath,
+  "PureWindowsPath": pathlib.PureWindowsPath,
+}
+# What trainers save beside the tensors, and nothing runs by: command lines, paths, numbers of
+# NumPy's such as the best accuracy, and Lightning's hyper-parameters.
+_INERT: list[Any] = [
+  argparse.Namespace,
+  *((path, f"pathlib{part}.{name}") for name, path in _PATHS.items() for part in ("", "._local")),
+  np.dtype,
+  *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"},
+  *(
+    (np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")
+  ),
+  *(
+    (OrderedDict, f"{module}.AttributeDict")
+    for module in (
+      "lightning_fabric.utilities.data",
+      "lightning.fabric.utilities.data",
+      "pytorch_lightning.utilities.parsing",
+    )
+  ),
+]
 
 
-def read(path: pathlib.Path) -> StateDict:
+def read(path: pathlib.Path, key: str | None = None) -> StateDict:
   """Reads a file of tensors.
 
   Args:
-    path: .pth, .pt or .bin of `torch.save`, or .safetensors. A state dict that lies inside a
-      checkpoint is found, and the "module." of `DataParallel` taken off.
+    path: of `torch.save` or in the format safetensors, whatever its ending. A state dict that lies
+      inside a checkpoint is found, see `wrappings.unwrap`.
+    key: of the checkpoint's weights to take; None for those as they were trained.
 
   Returns:
     Name → array.
 
   Raises:
-    UserError: the file is missing, damaged, holds no tensors or has another ending.
+    UserError: the file is missing, damaged, in another format, or holds no tensors.
   """
-  _check_ending(path)
-  if not path.is_file():
-    raise UserError(f"There is no file {path}.")
-  try:
-    if path.suffix == _SAFETENSORS:
-      content: Any = import_package("safetensors.numpy").load_file(path)
-    else:
-      torch = import_package("torch")
-      content = torch.load(path, map_location="cpu", weights_only=True)
-  except UserError:
-    raise
-  except Exception as error:  # both raise many kinds for damaged files
-    reason = (str(error).strip() or repr(error)).splitlines()[0]
-    raise UserError(f"{path} is damaged or holds more than tensors: {reason[:200]}") from error
+  content = _content(path)
   if isinstance(content, Mapping):
-    content = next((content[key] for key in _NESTED if key in content), content)
+    content = wrappings.unwrap(content, key, str(path))
   if not isinstance(content, Mapping) or not content:
     raise UserError(f"{path} holds no state dict; save one with torch.save(model.state_dict()).")
-  state_dict = {name.removeprefix("module."): _array(values) for name, values in content.items()}
-  for name, values in state_dict.items():
-    if not isinstance(values, np.ndarray):
-      raise UserError(f"'{name}' in {path} is no tensor; save the state dict alone.")
-  return state_dict
+  return {name: _array(values, name, path) for name, values in content.items()}
 
 
-def write(path: pathlib.Path, state_dict: StateDict) -> None:
-  """Writes a file of tensors; its ending chooses the format, as in `read`.
-
-  Raises:
-    UserError: another ending, or the file cannot be written.
-  """
-  _check_ending(path)
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == _SAFETENSORS:
-      import_package("safetensors.numpy").save_file(state_dict, path)
-    else:
-      torch = import_package("torch")
-      # Copies, since PyTorch shares no memory that may not be written.
-      copies = {name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}
-      torch.save(copies, path)
-  except (OSError, RuntimeError) as error:
-    raise UserError(f"{path} cannot be written: {error}") from error
-
-
-def _array(values: Any) -> Any:
-  """A tensor as an array; everything else as it is."""
-  if not hasattr(values, "detach"):
-    return values
-  tensor = values.detach()
-  if tensor.dtype == import_package("torch").bfloat16:  # which NumPy has not
-    tensor = tensor.float()
-  return tensor.numpy()
-
-
-def _check_ending(path: pathlib.Path) -> None:
+def check(path: pathlib.Path) -> None:
+  """Raises a UserError if `write` can surely not make the file, before long work is done for it."""
   if path.suffix not in (*_TORCH, _SAFETENSORS):
     raise UserError(
       f"'{path}' does not tell its format; let it end in .pth (PyTorch) or .safetensors."
     )
+  if paths.is_file(path):
+    raise UserError(f"There is something at '{path}' already; name another file.")
+  output_files.check(path)
+
+
+def write(path: pathlib.Path, state_dict: StateDict) -> None:
+  """Writes a file of tensors, whole or not at all; its ending chooses the format.
+
+  Raises:
+    UserError: another ending, something is there already, or the file cannot be written.
+  """
+  check(path)
+  incomplete = path.with_name(f".{path.name}.incomplete")
+  try:
+    with incomplete.open("wb") as file:
+      _write(file, state_dict, path.suffix == _SAFETENSORS)
+      file.flush()
+      os.fsync(file.fileno())
+    incomplete.rename(path)
+  except (OSError, RuntimeError) as error:
+    raise UserError(f"{path} cannot be written: {error}") from error
+  finally:
+    incomplete.unlink(missing_ok=True)
+
+
+def _content(path: pathlib.Path) -> Any:
+  """What the file holds: of tensors alone, or among other things."""
+  if not paths.is_file(path):
+    raise UserError(f"There is no file {path}.")
+  try:
+    with path.open("rb") as file:
+      beginning = file.read(32)
+    if _is_safetensors(beginning):
+      return _read_safetensors(path)
+    if beginning.startswith(_TORCH_BEGINNINGS):
+      return _read_torch(path)
+  except OSError as error:
+    raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+  for start, kind in _OTHERS.items():
+    if beginning.startswith(start):
+      raise UserError(f"{path} is {kind}.")
+  kind = "empty" if not beginning else "neither a file of PyTorch's nor of safetensors"
+  raise UserError(f"{path} is damaged or holds more than tensors: it is {kind}.")
+
+
+def _is_safetensors(beginning: bytes) -> bool:
+  """Whether a file begins as the format does: with the length of a JSON object, and with that."""
+  return beginning[8:9] == b"{" and beginning[6:8] == b"\0\0"
+
+
+def _read_safetensors(path: pathlib.Path) -> StateDict:
+  safetensors = import_package("safetensors")
+  try:
+    tensors = safetensors.deserialize(path.read_bytes())
+  except safetensors.SafetensorError as error:
+    raise _damaged(path, error) from error
+  return {
+    name: arrays.of_bytes(tensor["dtype"], tensor["shape"], tensor["data"], name, str(path))
+    for name, tensor in tensors
+  }
+
+
+def _read_torch(path: pathlib.Path) -> Any:
+  torch = import_package("torch")
+  try:
+    # Of a name PyTorch would take the ending for the format.
+    with (
+      path.open("rb") as file,
+      torch.serialization.safe_globals(_INERT),
+      warnings.catch_warnings(action="ignore"),
+    ):
+      return torch.load(file, map_location="cpu", weights_only=True)
+  except Exception as error:  # it raises many kinds for damaged files
+    refused = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+    if refused:
+      raise UserError(
+        f"{path} is damaged or holds more than tensors: an object of {refused[1]}, whose code is "
+        f"not run here; save the state dict alone where it was trained, with "
+        f"torch.save(model.state_dict(), 'weights.pth')."
+      ) from error
+    raise _damaged(path, error) from error
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> UserError:
+  reason = (str(error).strip() or repr(error)).splitlines()[0]
+  return UserError(f"{path} is damaged or holds more than tensors: {reason[:200]}")
+
+
+def _array(values: Any, name: Any, path: pathlib.Path) -> np.ndarray:
+  if isinstance(values, np.ndarray):
+    return values
+  if not isinstance(name, str) or not hasattr(values, "detach"):
+    raise UserError(f"'{name}' in {path} is no tensor; save the state dict alone.")
+  return arrays.of_tensor(values, name, str(path))
+
+
+def _write(file: BinaryIO, state_dict: StateDict, as_safetensors: bool) -> None:
+  if as_safetensors:
+    safetensors = import_package("safetensors.numpy")
+    file.write(safetensors.save(state_dict))
+    return
+  torch = import_package("torch")
+  # Copies, since PyTorch shares no memory that may not be written.
+  torch.save({name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}, file)

@@ -17,6 +17,8 @@ _PRETRAINEDMODELS = {
   "inception_resnet_v2": "inceptionresnetv2",
 }
 _INSTALL = "pip install torch==2.13.0 && pip install --no-deps -r requirements-references.txt"
+_FORMATS = ("torch", "safetensors")  # of files of weights, which need no network of anybody's
+_INSTALL_FORMATS = "pip install torch==2.13.0 safetensors==0.8.0"
 
 
 def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
@@ -88,17 +90,19 @@ def split_logits(names: Names, outputs: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def import_package(package: str) -> ModuleType:
-  """Imports PyTorch or a package of networks.
+  """Imports PyTorch, safetensors or a package of networks.
 
   Raises:
     UserError: it is not installed, or does not work with what is.
   """
+  is_format = package.partition(".")[0] in _FORMATS
   try:
-    if package != "torch":
-      _import_torchvision()  # as all of them do
+    if not is_format:
+      _import_torchvision()  # as all networks do
     return importlib.import_module(package)
   except (ImportError, RuntimeError) as error:
-    raise UserError(f"{package} cannot be imported ({error}); install it: `{_INSTALL}`.") from error
+    install = _INSTALL_FORMATS if is_format else _INSTALL
+    raise UserError(f"{package} cannot be imported ({error}); install it: `{install}`.") from error
 
 
 def _import_torchvision() -> None:

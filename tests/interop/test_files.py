@@ -1,5 +1,12 @@
 """Files of tensors, of either format, and those that are none."""
 
+import argparse
+import collections
+import pathlib
+import resource
+import subprocess
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -36,10 +43,116 @@ def test_a_state_dict_inside_a_checkpoint_is_found(key, tmp_path):
   assert files.read(path).keys() == {"fc.weight"}
 
 
+@pytest.mark.parametrize(
+  "beside",
+  [
+    argparse.Namespace(lr=0.1, out=pathlib.Path("runs"), resume=None),
+    {"best_acc1": np.float64(76.5), "epochs": np.int64(3), "done": np.bool_(True)},
+    {"milestones": collections.Counter([30, 60]), "device": torch.device("cuda"), "seeds": {1}},
+  ],
+)
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_plain_values_may_lie_beside_the_tensors(beside, as_zip, tmp_path):
+  path = tmp_path / "model_best.pth.tar"
+  content = {"state_dict": {"fc.weight": torch.ones(2)}, "args": beside}
+  torch.save(content, path, _use_new_zipfile_serialization=as_zip)
+  np.testing.assert_array_equal(files.read(path)["fc.weight"], [1, 1])
+
+
+def test_lightnings_hyper_parameters_may_lie_beside_the_tensors(tmp_path, monkeypatch):
+  module = types.ModuleType("lightning_fabric.utilities.data")
+  module.AttributeDict = type("AttributeDict", (dict,), {"__module__": module.__name__})
+  path = tmp_path / "epoch=3.ckpt"
+  with monkeypatch.context() as patched:
+    for name in ("lightning_fabric", "lightning_fabric.utilities", module.__name__):
+      patched.setitem(sys.modules, name, module)
+    hyper_parameters = module.AttributeDict(lr=0.1)
+    content = {
+      "state_dict": {"model.fc.weight": torch.ones(2)},
+      "hyper_parameters": hyper_parameters,
+    }
+    torch.save(content, path)
+  assert files.read(path).keys() == {"fc.weight"}
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".tar", "", ".safetensors", ".model"])
+def test_the_content_tells_the_format_and_not_the_ending(ending, state_dict, tmp_path):
+  for written in (".pth", ".safetensors"):
+    files.write(tmp_path / f"weights{written}", state_dict)
+    path = (tmp_path / f"weights{written}").rename(tmp_path / f"other{ending}")
+    assert files.read(path).keys() == state_dict.keys()
+
+
+def test_the_key_chooses_among_state_dicts(tmp_path):
+  path = tmp_path / "checkpoint.pth"
+  content = {
+    "state_dict": {"fc.bias": torch.zeros(1)},
+    "state_dict_ema": {"fc.bias": torch.ones(1)},
+  }
+  torch.save(content, path)
+  assert (files.read(path)["fc.bias"], files.read(path, "state_dict_ema")["fc.bias"]) == (0, 1)
+
+
+def test_reading_safetensors_needs_no_other_package(state_dict, tmp_path):
+  """Neither PyTorch nor its packages of networks."""
+  path = tmp_path / "weights.safetensors"
+  files.write(path, state_dict)
+  program = (
+    "import sys\n"
+    "sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'timm')))\n"
+    "import pathlib\n"
+    "from speedpaper_jax.interop import files\n"
+    f"print(*files.read(pathlib.Path({str(path)!r})))"
+  )
+  finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+  assert finished.stdout.split() == list(state_dict), finished.stderr
+
+
+def test_reading_pytorchs_files_needs_pytorch_alone(state_dict, tmp_path, monkeypatch):
+  path = tmp_path / "weights.pth"
+  files.write(path, state_dict)
+  for package in ("torchvision", "timm", "safetensors"):
+    monkeypatch.setitem(sys.modules, package, None)
+  assert files.read(path).keys() == state_dict.keys()
+
+
 def test_bfloat16_becomes_float32(tmp_path):
   path = tmp_path / "weights.pth"
   torch.save({"fc.weight": torch.ones(2, dtype=torch.bfloat16)}, path)
   assert files.read(path)["fc.weight"].dtype == np.float32
+
+
+class TestWriting:
+  """Whole or not at all, and over nothing."""
+
+  @pytest.fixture(params=[".pth", ".safetensors"])
+  def path(self, request, tmp_path):
+    return tmp_path / f"weights{request.param}"
+
+  def test_nothing_is_written_over(self, path, state_dict):
+    path.write_text("mine")
+    with pytest.raises(UserError, match=r"There is something at '.*' already; name another"):
+      files.write(path, state_dict)
+    assert path.read_text() == "mine"
+
+  def test_a_full_disk_leaves_no_fragment(self, path, state_dict):
+    state_dict["fc.weight"] = np.zeros(100_000, "float32")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    try:
+      with pytest.raises(UserError, match=f"{path} cannot be written: "):
+        files.write(path, state_dict)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(path.parent.iterdir()) == []
+
+  def test_places_are_checked_before(self, tmp_path):
+    for path, message in {
+      tmp_path / "weights.h5": r"let it end in .pth \(PyTorch\) or .safetensors",
+      tmp_path / "nowhere" / "weights.pth": "there is no directory",
+    }.items():
+      with pytest.raises(UserError, match=message):
+        files.check(path)
 
 
 class TestMistakes:
@@ -51,8 +164,24 @@ class TestMistakes:
   def test_no_file(self, tmp_path):
     assert self.refusal(tmp_path / "none.pth") == f"There is no file {tmp_path / 'none.pth'}."
 
-  def test_another_ending(self, tmp_path):
-    assert "let it end in .pth (PyTorch) or .safetensors" in self.refusal(tmp_path / "weights.h5")
+  @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+      (b"\x89HDF\r\n\x1a\n", "is a file of HDF5, as Keras writes; save the weights with PyTorch."),
+      (b"version https://git-lfs.github.com/spec/v1\noid ...", "is a pointer of Git LFS; fetch"),
+      (b"<!DOCTYPE html><html>", "is a web page; download the file itself."),
+    ],
+  )
+  def test_other_formats(self, content, message, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    assert f"{path} {message}" in self.refusal(path)
+
+  def test_a_whole_module(self, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(torch.nn.Linear(2, 3), path)
+    assert "an object of torch.nn.modules.linear.Linear, whose code is not" in self.refusal(path)
+    assert "with torch.save(model.state_dict(), 'weights.pth')" in self.refusal(path)
 
   @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
   @pytest.mark.parametrize("content", [b"", b"no tensors", b"PK\x03\x04 cut off"])
