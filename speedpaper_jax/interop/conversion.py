@@ -13,7 +13,7 @@ from speedpaper_jax import models
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.interop import tensors
+from speedpaper_jax.interop import recognition, tensors
 from speedpaper_jax.interop.names import Names, implementations, own_names
 from speedpaper_jax.interop.tensors import StateDict
 from speedpaper_jax.model_directory import LoadedModel
@@ -35,6 +35,7 @@ class Weights:
     dropped_background: whether the file had a background class in front of them.
     has_aux_heads: whether the auxiliary heads were among the tensors.
     steps: that PyTorch counted in training.
+    notes: sentences that tell what was left out or rounded.
   """
 
   variables: dict[str, PyTree]
@@ -43,6 +44,7 @@ class Weights:
   dropped_background: bool
   has_aux_heads: bool
   steps: int
+  notes: tuple[str, ...]
 
 
 def read_weights(
@@ -55,43 +57,137 @@ def read_weights(
 ) -> Weights:
   """Finds out whose state dict it is, and converts it.
 
+  A state dict without a softmax layer gives a network of no classes. Auxiliary heads, which work in
+  training alone, are left out where they do not fit.
+
   Args:
     model: name of the network.
     dialect: whose implementation; may be None where one dialect alone is in PyTorch.
     state_dict: name → array.
     num_classes: None for the file's own, but 1000 for 1001: ImageNet's with a background class
-      first.
+      first; 0 to leave the softmax layer out.
     image_size: pixels; None for the implementation's own.
     source: what the state dict is called in error messages.
 
   Raises:
-    UserError: a tensor is missing, left over or of another shape, or the classes do not fit.
+    UserError: a tensor is missing, left over or of another shape, its values are no weights, or the
+      classes do not fit.
   """
   names = _names_of(model, dialect, state_dict)
+  try:
+    return _convert(model, names, state_dict, num_classes, image_size, source)
+  except UserError as error:
+    others = recognition.whose(state_dict)
+    if not others or (model, names.dialect) in others:
+      raise
+    fitting = " or ".join(f"--model={name} --dialect={theirs}" for name, theirs in others)
+    raise UserError(f"{error} Its tensors are those of {fitting}.") from error
+
+
+def _convert(
+  model: str,
+  names: Names,
+  state_dict: Mapping[str, np.ndarray],
+  num_classes: int | None,
+  image_size: int | None,
+  source: str,
+) -> Weights:
   names = dataclasses.replace(names, image_size=image_size or names.image_size)
-  softmax = f"{names.layers['logits']}.bias"
-  if softmax not in state_dict:
-    raise UserError(f"{source} lacks the tensor '{softmax}'; name the model and dialect it is of.")
-  available = len(state_dict[softmax])
-  wanted = num_classes or (_IMAGENET if available == _WITH_BACKGROUND else available)
-  drops = (available, wanted) == (_WITH_BACKGROUND, _IMAGENET)
-  if drops:
-    state_dict = _without_background(state_dict, names)
-  elif wanted != available:
-    raise UserError(f"{source} has {available} classes, not {wanted}; leave --num_classes out.")
-  has_aux = any(name.startswith(tuple(names.aux.values())) for name in state_dict)
-  network = create_network(model, names, wanted, has_aux)
-  variables = tensors.from_torch(
-    state_dict, tensors.tensors(network, names, names.image_size), source
-  )
+  available = _count_classes(state_dict, names)
+  state_dict, wanted, notes = _fit_classes(state_dict, names, available, num_classes, source)
+  has_aux = _has_aux(state_dict, names)
+  reason = _why_without_aux(model, names, wanted, state_dict) if has_aux else None
+  if reason is not None:
+    notes.append(
+      f"The weights of the auxiliary heads, which inference does without, are left out: {reason}."
+    )
+    has_aux, state_dict = False, _without(state_dict, *names.aux.values())
+  table = tensors.tensors(create_network(model, names, wanted, has_aux), names, names.image_size)
+  variables = tensors.from_torch(state_dict, table, source)
+  notes += _rounded(state_dict, table)
   return Weights(
     variables=jax.tree.map(lambda values: np.asarray(values, np.float32), variables),
     names=names,
     num_classes=wanted,
-    dropped_background=drops,
+    dropped_background=(available, wanted) == (_WITH_BACKGROUND, _IMAGENET),
     has_aux_heads=has_aux,
     steps=tensors.steps_of(state_dict),
+    notes=tuple(notes),
   )
+
+
+def _count_classes(state_dict: Mapping[str, np.ndarray], names: Names) -> int:
+  """Of the softmax layer; 0 where there is nothing of it."""
+  layer = names.layers["logits"]
+  leaves = {name: values for name, values in state_dict.items() if name.startswith(f"{layer}.")}
+  for leaf in ("bias", "weight"):
+    shape = leaves[f"{layer}.{leaf}"].shape if f"{layer}.{leaf}" in leaves else ()
+    if shape:
+      return shape[0]
+  return 1 if leaves else 0  # of which the message about the layer's tensors tells
+
+
+def _fit_classes(
+  state_dict: Mapping[str, np.ndarray],
+  names: Names,
+  available: int,
+  wanted: int | None,
+  source: str,
+) -> tuple[Mapping[str, np.ndarray], int, list[str]]:
+  """Drops a background class or the whole softmax layer; returns the number of classes, too."""
+  if wanted is None:
+    wanted = _IMAGENET if available == _WITH_BACKGROUND else available
+  if (available, wanted) == (_WITH_BACKGROUND, _IMAGENET):
+    return _without_background(state_dict, names), wanted, []
+  if wanted and not available:
+    raise UserError(f"{source} has no softmax layer; leave --num_classes out, or set it to 0.")
+  if not available:
+    return state_dict, 0, ["There is no softmax layer; the network gives features, not classes."]
+  if not wanted:
+    rest = _without(state_dict, f"{names.layers['logits']}.")
+    return rest, 0, [f"The softmax layer of {available} classes is left out."]
+  if wanted != available:
+    raise UserError(f"{source} has {available} classes, not {wanted}; leave --num_classes out.")
+  return state_dict, wanted, []
+
+
+def _has_aux(state_dict: Mapping[str, np.ndarray], names: Names) -> bool:
+  return any(name.startswith(tuple(names.aux.values())) for name in state_dict)
+
+
+def _why_without_aux(
+  model: str, names: Names, num_classes: int, state_dict: Mapping[str, np.ndarray]
+) -> str | None:
+  """Why auxiliary heads do not fit the network; None where they do."""
+  if not num_classes:
+    return "a network without classes has none"
+  network = create_network(model, names, num_classes, has_aux=True)
+  for tensor in tensors.tensors(network, names, names.image_size):
+    if not tensor.theirs.startswith(tuple(names.aux.values())):
+      continue
+    if tensor.theirs not in state_dict:
+      return f"'{tensor.theirs}' is missing"
+    shape = state_dict[tensor.theirs].shape
+    if shape != tensor.their_shape:
+      return (
+        f"'{tensor.theirs}' has the shape {list(shape)}, not {list(tensor.their_shape)} as of "
+        f"{num_classes} classes at {names.image_size} pixels"
+      )
+  return None
+
+
+def _rounded(state_dict: Mapping[str, np.ndarray], table: list[tensors.Tensor]) -> list[str]:
+  """What float32 does not keep."""
+  with np.errstate(under="ignore"):
+    names = [
+      tensor.theirs
+      for tensor in table
+      if np.any(state_dict[tensor.theirs].astype(np.float32) != state_dict[tensor.theirs])
+    ]
+  if not names:
+    return []
+  more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+  return [f"float64 is rounded to float32 in '{names[0]}'{more}."]
 
 
 def create_network(model: str, names: Names, num_classes: int, has_aux: bool) -> nn.Module:
@@ -189,7 +285,14 @@ def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarr
 
 
 def _without_background(state_dict: Mapping[str, np.ndarray], names: Names) -> StateDict:
-  """Without the first class of each softmax layer."""
+  """Without the first of 1001 classes of each softmax layer."""
   layers = [theirs for ours, theirs in names.layers.items() if ours.endswith("logits")]
   softmax = {f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias")}
-  return {name: values[1:] if name in softmax else values for name, values in state_dict.items()}
+  return {
+    name: values[1:] if name in softmax and values.shape[:1] == (_WITH_BACKGROUND,) else values
+    for name, values in state_dict.items()
+  }
+
+
+def _without(state_dict: Mapping[str, np.ndarray], *prefixes: str) -> StateDict:
+  return {name: values for name, values in state_dict.items() if not name.startswith(prefixes)}

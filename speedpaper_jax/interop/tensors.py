@@ -1,5 +1,6 @@
 """Weights between PyTorch's tensors and Flax's variables: every tensor, bit for bit."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _LEAVES = {
 }
 # What PyTorch counts beside the running statistics; nothing here depends on it.
 _COUNTER = "num_batches_tracked"
+_MOST_STEPS = np.iinfo(np.int32).max  # that a training state can count
 
 
 class Tensor(NamedTuple):
@@ -93,31 +95,54 @@ def from_torch(
     source: what the state dict is called in error messages.
 
   Raises:
-    UserError: a tensor is missing, left over, or of another shape.
+    UserError: a tensor is missing, left over, of another shape, or its values are no weights.
   """
   missing = [tensor.theirs for tensor in table if tensor.theirs not in state_dict]
-  if missing:
-    raise UserError(
-      f"{source} lacks the tensor '{missing[0]}'{_and_more(missing)}; name the model and dialect "
-      f"that it is of."
-    )
   expected = {tensor.theirs for tensor in table} | counters(table)
   extra = [name for name in state_dict if name not in expected]
+  if missing:
+    # Of another network's names, none is the one that is meant.
+    nearest = _nearest(missing[0], extra) if len(missing) < len(table) // 2 else ""
+    raise UserError(f"{source} lacks the tensor '{missing[0]}'{_and_more(missing)}.{nearest}")
   if extra:
     raise UserError(
-      f"{source} has the tensor '{extra[0]}'{_and_more(extra)}, which this network has not; name "
-      f"the model and dialect that it is of."
+      f"{source} has the tensor '{extra[0]}'{_and_more(extra)}, which this network has not."
     )
-  flat = {}
   for tensor in table:
-    values = state_dict[tensor.theirs]
-    if values.shape != tensor.their_shape:
+    shape = state_dict[tensor.theirs].shape
+    if shape != tensor.their_shape:
       raise UserError(
-        f"The tensor '{tensor.theirs}' of {source} has the shape {list(values.shape)}, not "
-        f"{list(tensor.their_shape)}; name the model and dialect that it is of."
+        f"The tensor '{tensor.theirs}' of {source} has the shape {list(shape)}, not "
+        f"{list(tensor.their_shape)}."
       )
-    flat[tensor.ours] = tensor.from_torch(values)
+  for tensor in table:
+    _check_values(tensor, state_dict[tensor.theirs], source)
+  flat = {tensor.ours: tensor.from_torch(state_dict[tensor.theirs]) for tensor in table}
   return flax.traverse_util.unflatten_dict(flat)
+
+
+def _check_values(tensor: Tensor, values: np.ndarray, source: str) -> None:
+  """Raises a UserError for values that no trained network has, or float32 has not."""
+  if values.dtype.kind != "f":
+    raise UserError(
+      f"The tensor '{tensor.theirs}' of {source} holds {values.dtype}, and weights are floating-"
+      f"point numbers."
+    )
+  with np.errstate(over="ignore"):
+    rounded = values.astype(np.float32)
+  faults = {
+    "not finite": ~np.isfinite(values),
+    "beyond the range of float32": ~np.isfinite(rounded),
+  }
+  if tensor.ours[-1] == "var":
+    faults["negative, and a variance is not"] = values < 0
+  for fault, places in faults.items():
+    if places.any():
+      raise UserError(
+        f"Of the {values.size} values of the tensor '{tensor.theirs}' of {source}, "
+        f"{places.sum()} {'is' if places.sum() == 1 else 'are'} {fault}, such as "
+        f"{values[places][0]}; the weights are damaged, or their training had diverged."
+      )
 
 
 def to_torch(variables: Mapping[str, PyTree], table: list[Tensor], steps: int) -> StateDict:
@@ -148,17 +173,22 @@ def counters(table: list[Tensor]) -> set[str]:
 def steps_of(state_dict: Mapping[str, np.ndarray]) -> int:
   """Training steps that the counters of a state dict tell; 0 where it has none.
 
-  Raises:
-    UserError: they differ.
+  A part of the network that was frozen for a while has counted fewer, so the largest counts.
   """
-  steps = {int(values) for name, values in state_dict.items() if name.endswith(f".{_COUNTER}")}
-  if len(steps) > 1:
-    raise UserError(
-      f"The counters '{_COUNTER}' of the state dict differ ({min(steps)} to {max(steps)}); set "
-      f"them to one value."
-    )
-  return next(iter(steps), 0)
+  steps = [
+    float(values.max())
+    for name, values in state_dict.items()
+    if name.endswith(f".{_COUNTER}") and values.size and values.dtype.kind in "iuf"
+  ]
+  return int(max((count for count in steps if 0 < count <= _MOST_STEPS), default=0))
 
 
 def _and_more(names: list[str]) -> str:
   return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _nearest(name: str, available: list[str]) -> str:
+  """The names of the file that a missing one may be meant by."""
+  nearest = difflib.get_close_matches(name, available, n=3, cutoff=0.6)
+  listed = ", ".join(f"'{each}'" for each in nearest)
+  return f" Nearest to it, the file has {listed}." if nearest else ""

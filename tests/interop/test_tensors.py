@@ -34,7 +34,7 @@ def state_dict_of(table):
   """Other numbers in every place."""
   rng = np.random.default_rng(0)
   state_dict = {
-    tensor.theirs: rng.normal(size=tensor.their_shape).astype("float32") for tensor in table
+    tensor.theirs: rng.uniform(0.1, 1, tensor.their_shape).astype("float32") for tensor in table
   }
   return state_dict | {name: np.asarray(5) for name in tensors.counters(table)}
 
@@ -131,10 +131,34 @@ class TestMistakes:
     variables = tensors.from_torch(state_dict, table, "it")
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, expected))
 
-  def test_counters_that_differ(self, state_dict):
-    state_dict["conv1_7x7_s2_bn.num_batches_tracked"] = np.asarray(7)
-    with pytest.raises(UserError, match=r"differ \(5 to 7\); set them to one value"):
-      tensors.steps_of(state_dict)
+  def test_a_missing_one_and_what_it_may_be_called(self, state_dict, table):
+    state_dict["conv2_3x3.kernel"] = state_dict.pop("conv2_3x3.weight")
+    assert self.refusal(state_dict, table) == (
+      "weights.pth lacks the tensor 'conv2_3x3.weight'. Nearest to it, the file has "
+      "'conv2_3x3.kernel'."
+    )
+
+
+class TestSteps:
+  """The counters of PyTorch's batch normalization, of which nothing depends."""
+
+  @pytest.mark.parametrize(
+    ("counters", "steps"),
+    [
+      ([5, 5], 5),
+      ([5, 7, 0], 7),  # a part was frozen
+      ([], 0),
+      ([np.int32(3), np.float32(4), np.asarray([2])], 4),
+      ([np.nan, -3, 2], 2),
+      ([2**40, 6], 6),  # more than a training state counts
+      ([np.zeros(0), True, 1 + 2j, 1], 1),
+    ],
+  )
+  def test_the_largest_counts(self, counters, steps):
+    state_dict = {
+      f"bn{i}.num_batches_tracked": np.asarray(counter) for i, counter in enumerate(counters)
+    }
+    assert tensors.steps_of(state_dict | {"fc.bias": np.full(3, 9)}) == steps
 
 
 def test_the_networks_shapes_are_taken_without_computing_anything():
