@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from speedpaper_jax import entry_point
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, warn
 
 _BACKGROUND = 1001  # ImageNet's classes with a background class first, as TensorFlow had them
 
@@ -30,7 +30,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     required=True,
     type=pathlib.Path,
     metavar="PATH",
-    help=".pth or .safetensors; with --to=torch a model directory",
+    help="a checkpoint of PyTorch's or .safetensors; with --to=torch a model directory",
+  )
+  parser.add_argument(
+    "--weights_key",
+    metavar="NAME",
+    help="of several state dicts in a checkpoint, such as state_dict_ema (default: the one that "
+    "was trained, not its moving average)",
   )
   parser.add_argument(
     "--out",
@@ -41,10 +47,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--num_classes",
-    type=entry_point.at_least(1),
+    type=entry_point.at_least(0),
     metavar="N",
-    help="1000 drops the background class of a file of 1001 (default: the file's, but 1000 for "
-    "1001)",
+    help="1000 drops the background class of a file of 1001, 0 the softmax layer (default: the "
+    "file's, but 1000 for 1001)",
   )
   parser.add_argument(
     "--class_names", type=pathlib.Path, metavar="FILE", help="one a line (default: ImageNet's)"
@@ -82,8 +88,6 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _to_jax(options: argparse.Namespace) -> None:
-  import numpy as np
-
   from speedpaper_jax import model_directory
   from speedpaper_jax.data.crop import EvaluationCrop
   from speedpaper_jax.interop import conversion, files
@@ -92,7 +96,9 @@ def _to_jax(options: argparse.Namespace) -> None:
 
   if options.model is None:
     raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
-  state_dict = files.read(options.weights)
+  model_directory.check_vacant(options.out)
+  class_names = _read_class_names(options.class_names) if options.class_names else None
+  state_dict = files.read(options.weights, options.weights_key)
   weights = conversion.read_weights(
     options.model,
     options.dialect,
@@ -101,9 +107,8 @@ def _to_jax(options: argparse.Namespace) -> None:
     options.image_size,
     str(options.weights),
   )
-  kinds = {values.dtype for values in state_dict.values() if values.dtype != np.int64}
-  if kinds - {np.dtype(np.float32)}:
-    print(f"Note: {', '.join(sorted(map(str, kinds)))} become float32.")
+  for note in weights.notes:
+    print(f"Note: {note}")
   names = weights.names
   normalization = Normalization(
     options.channels or names.normalization.channels,
@@ -120,7 +125,7 @@ def _to_jax(options: argparse.Namespace) -> None:
     name=options.model,
     dialect=names.dialect,
     num_classes=weights.num_classes,
-    class_names=_class_names(options.class_names, weights.num_classes),
+    class_names=_fit_class_names(class_names, weights.num_classes, options.class_names),
     preprocessing=Preprocessing(crop, normalization),
     source=f"{options.weights.name} in PyTorch, SHA-256 {_sha256(options.weights)}",
   )
@@ -131,10 +136,11 @@ def _to_jax(options: argparse.Namespace) -> None:
     weights.variables,
     step=weights.steps,
   )
+  classes = f"{weights.num_classes} classes" if weights.num_classes else "no classes"
   dropped = ", background class dropped" if weights.dropped_background else ""
   print(
-    f"{options.model} ({names.dialect}), {len(state_dict)} tensors, {weights.num_classes} "
-    f"classes{dropped}\ninput: {normalization.channels}, mean {list(normalization.mean)}, std "
+    f"{options.model} ({names.dialect}), {len(state_dict)} tensors, {classes}{dropped}\n"
+    f"input: {normalization.channels}, mean {list(normalization.mean)}, std "
     f"{list(normalization.std)}, {names.image_size}×{names.image_size}\nwritten to {options.out}"
   )
 
@@ -143,6 +149,7 @@ def _to_torch(options: argparse.Namespace) -> None:
   from speedpaper_jax import model_directory, parallel
   from speedpaper_jax.interop import conversion, files
 
+  files.check(options.out)
   loaded = model_directory.load(options.weights, parallel.make_mesh())
   state_dict = conversion.state_dict_of(loaded, options.source)
   files.write(options.out, state_dict)
@@ -150,14 +157,37 @@ def _to_torch(options: argparse.Namespace) -> None:
   print(f"written to {options.out}")
 
 
-def _class_names(path: pathlib.Path | None, num_classes: int) -> list[str]:
-  if path is not None:
-    try:
-      names = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-      raise UserError(f"{path} cannot be read: {error}") from error
+def _read_class_names(path: pathlib.Path) -> list[str]:
+  """One a line of UTF-8; white space around them does not count, nor do empty lines at the end."""
+  try:
+    text = path.read_text(encoding="utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} is not in UTF-8 ({error.reason}); save it in UTF-8.") from error
+  except OSError as error:
+    raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+  lines: dict[int, str] = dict(enumerate((line.strip() for line in text.rstrip().split("\n")), 1))
+  for number, name in lines.items():
+    if not name:
+      raise UserError(f"Line {number} of {path} is empty; put the name of a class there.")
+    if not name.isprintable():
+      raise UserError(f"Line {number} of {path} is no text ({name!r:.40}); save it in UTF-8.")
+  names = list(lines.values())
+  repeated = sorted({name for name in names if names.count(name) > 1})
+  if repeated:
+    warn(
+      f"{path} gives several classes one name, '{repeated[0]}', so that images in folders of that "
+      f"name cannot be told apart."
+    )
+  return names
+
+
+def _fit_class_names(
+  names: list[str] | None, num_classes: int, path: pathlib.Path | None
+) -> list[str]:
+  """As many names as there are classes: those that were given, ImageNet's, or none."""
+  if names is not None:
     if len(names) != num_classes:
-      raise UserError(f"{path} has {len(names)} lines, but there are {num_classes} classes.")
+      raise UserError(f"{path} has {len(names)} names, but there are {num_classes} classes.")
     return names
   from speedpaper_jax.data.imagenet_classes import class_names
 

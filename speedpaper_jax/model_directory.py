@@ -5,6 +5,7 @@ Evaluation, prediction and fine-tuning read any such directory, whoever trained 
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,30 +15,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, hosts, optim, ranges, rules
+from speedpaper_jax import build, hosts, optim
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.models import registry
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState
 
 PyTree = Any
-
-_RULES: rules.Rules = {
-  "name": rules.one_of(registry.MODELS),
-  "dialect": rules.NAME,
-  "num_classes": rules.CLASSES,
-  "class_names": rules.several(rules.TEXT),
-  "preprocessing": {},
-  "source": rules.TEXT,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +51,6 @@ class Description:
   source: str
 
   def __post_init__(self) -> None:
-    registry.find_dialect(self.name, self.dialect)
     if len(self.class_names) not in (0, self.num_classes):
       raise UserError(f"{len(self.class_names)} names are given to {self.num_classes} classes.")
 
@@ -85,8 +74,10 @@ class Description:
     missing = [name for name in names if name not in content]
     if missing:
       raise UserError(f"There is no '{missing[0]}'.")
-    rules.check(content, _RULES)
     values = {name: content[name] for name in names}
+    for name, kind in (("num_classes", int), ("class_names", list), ("preprocessing", dict)):
+      if not isinstance(values[name], kind):
+        raise UserError(f"{name} is {values[name]!r:.80}, which is no {kind.__name__}.")
     values["class_names"] = tuple(values["class_names"])
     values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
     return cls(**values)
@@ -120,7 +111,7 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
     step: None for the newest.
 
   Raises:
-    UserError: a file is missing or damaged, a weight is not finite, or there is no checkpoint.
+    UserError: a file is missing or damaged, or there is no checkpoint.
   """
   config, description = load_config(path), load_description(path)
   network = build.build_inference_model(config, description.num_classes, mesh)
@@ -133,21 +124,7 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
   if restored is None:
     raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
   found_step, state, _ = restored
-  _check_finite(state.evaluated, directory.checkpoints, found_step)
   return LoadedModel(found_step, config, description, network, state.evaluated)
-
-
-def _check_finite(variables: PyTree, path: pathlib.Path, step: int) -> None:
-  """No run saves other weights, and with them every answer would be the same."""
-  for name, leaf in jax.tree_util.tree_leaves_with_path(variables):
-    values = np.asarray(leaf)
-    finite = np.isfinite(values)
-    if not finite.all():
-      raise UserError(
-        f"{values.size - np.count_nonzero(finite):,} of the {values.size:,} values of "
-        f"{jax.tree_util.keystr(name, simple=True, separator='/')} in {path}, step {step}, are "
-        "not finite; choose another checkpoint or directory."
-      )
 
 
 def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
@@ -156,7 +133,9 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   Raises:
     UserError: it is missing, damaged or of another version of this package.
   """
-  config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
+  config = ml_collections.ConfigDict(
+    hosts.from_main(lambda: RunDirectory(path).read("config.json"))
+  )
   present = set(flat_keys(config))
   missing = [key for key in flat_keys(train_config()) if key not in present]
   if missing:
@@ -164,12 +143,6 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
       f"{path / 'config.json'} has no '{missing[0]}': it is damaged, or of another version of this "
       "package."
     )
-  try:
-    ranges.check_fields(config)
-  except UserError as error:
-    raise UserError(
-      f"{path / 'config.json'} is damaged, or of another version of this package: {error}"
-    ) from error
   return config
 
 
@@ -186,6 +159,21 @@ def load_description(path: pathlib.Path) -> Description:
     raise UserError(
       f"{path / 'model.json'} is damaged, or of another version of this package: {error}"
     ) from error
+
+
+def check_vacant(path: pathlib.Path) -> None:
+  """Raises a UserError if `write` can surely not make the directory, before long work is done."""
+  try:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+      raise UserError(f"There is something at '{path}' already; name another directory.")
+    parent = path.resolve().parent
+    existing = next(place for place in (parent, *parent.parents) if place.exists())
+  except OSError as error:
+    raise UserError(f"'{path}' cannot be written: {error.strerror}.") from error
+  if not existing.is_dir():
+    raise UserError(f"'{path}' cannot be written: '{existing}' is no directory.")
+  if not os.access(existing, os.W_OK):
+    raise UserError(f"'{path}' cannot be written: you may not write in '{existing}'.")
 
 
 def write(
@@ -210,8 +198,7 @@ def write(
     UserError: the description is not valid, or there is something at the path, or it cannot be
       written.
   """
-  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-    raise UserError(f"There is something at '{path}' already; name another directory.")
+  check_vacant(path)
   Description.from_json(description)
   config = config.copy_and_resolve_references()
   config.optimizer.update(name="sgd", momentum=0.0, l2=0.0, clip_norm=0.0)
@@ -221,8 +208,13 @@ def write(
   whole = path.resolve()
   incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
   shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left
-  incomplete.start(config)
-  incomplete.write("model.json", dict(description))
-  with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
-    saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0, "devices": 1})
-  incomplete.path.replace(whole)
+  try:
+    incomplete.start(config)
+    incomplete.write("model.json", dict(description))
+    with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
+      saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0, "devices": 1})
+    incomplete.path.replace(whole)
+  except OSError as error:
+    raise UserError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+  finally:
+    shutil.rmtree(incomplete.path, ignore_errors=True)

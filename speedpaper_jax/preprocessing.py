@@ -36,5 +36,8 @@ class Preprocessing:
     missing = [name for name in names if name not in content]
     if missing:
       raise UserError(f"There is no '{missing[0]}' of the crop.")
-    crop = EvaluationCrop(**{name: content[name] for name in names})
+    try:
+      crop = EvaluationCrop(**{name: content[name] for name in names})
+    except TypeError as error:
+      raise UserError(f"A value of the crop is of the wrong kind ({error}).") from None
     return cls(crop, Normalization.from_json(content))

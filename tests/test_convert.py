@@ -5,6 +5,8 @@ import json
 import pathlib
 import types
 
+import jax
+import jax.numpy as jnp
 import matplotlib.cbook
 import numpy as np
 import pytest
@@ -12,7 +14,16 @@ from absl.testing import flagsaver
 from packages import require
 from PIL import Image
 
-from speedpaper_jax import convert, entry_point, model_directory, parallel, predict
+from speedpaper_jax import (
+  build,
+  convert,
+  entry_point,
+  fine_tuning,
+  model_directory,
+  parallel,
+  predict,
+  prediction,
+)
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import conversion, files, images, references, tensors
 from speedpaper_jax.interop.names import implementation
@@ -100,6 +111,124 @@ class TestToJax:
     to_jax(weights, tmp_path / "out", "--model=bn_inception", f"--class_names={names}")
     description = json.loads((tmp_path / "out" / "model.json").read_text())
     assert description["class_names"][9] == "flower 9"
+
+
+class TestClassNames:
+  """One a line, in UTF-8."""
+
+  @pytest.mark.parametrize(
+    "content",
+    [
+      "a\nb c\nčé\n玫瑰\n",
+      "a\r\nb c\r\nčé\r\n玫瑰\r\n",
+      "\ufeffa\nb c\nčé\n玫瑰",
+      "a \n\tb c\nčé\n玫瑰\n\n  \n",
+    ],
+  )
+  def test_are_read(self, content, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content.encode())
+    assert convert._read_class_names(path) == ["a", "b c", "čé", "玫瑰"]
+
+  @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+      ("玫瑰\n".encode("gb18030"), "is not in UTF-8 (invalid start byte); save it in UTF-8."),
+      ("a\nb\n".encode("utf-16"), "is not in UTF-8 (invalid start byte); save it in UTF-8."),
+      ("a\nb\n".encode("utf-16-le"), r"is no text ('a\x00'); save it in UTF-8."),
+      (b"a\n\nb\n", "is empty; put the name of a class there."),
+      (b"", "is empty; put the name of a class there."),
+    ],
+  )
+  def test_or_refused(self, content, message, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+      convert._read_class_names(path)
+    assert message in str(refusal.value)
+
+  def test_equal_ones_are_told(self, tmp_path, capsys):
+    """ImageNet's own have two cranes."""
+    path = tmp_path / "names.txt"
+    path.write_text("crane\nhen\ncrane\n")
+    assert convert._read_class_names(path) == ["crane", "hen", "crane"]
+    assert "gives several classes one name, 'crane'" in capsys.readouterr().err
+
+  def test_are_as_many_as_classes(self, weights, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("a\nb\n")
+    with pytest.raises(UserError, match=f"{path} has 2 names, but there are 10 classes"):
+      to_jax(weights, tmp_path / "out", "--model=bn_inception", f"--class_names={path}")
+
+
+class TestWithoutClasses:
+  """A backbone's directory; its features serve training on other classes."""
+
+  @pytest.fixture(scope="class")
+  @classmethod
+  def directory(cls, state_dict, tmp_path_factory):
+    path = tmp_path_factory.mktemp("backbone") / "weights.safetensors"
+    backbone = {name: state_dict[name] for name in state_dict if not name.startswith("last_")}
+    files.write(path, backbone)
+    to_jax(path, path.parent / "out", "--model=bn_inception")
+    return path.parent / "out"
+
+  def test_nothing_can_be_predicted(self, directory, tmp_path):
+    mesh = parallel.make_mesh()
+    loaded = model_directory.load(directory, mesh)
+    assert loaded.description.num_classes == 0
+    with pytest.raises(UserError, match="was saved without classes to predict"):
+      next(prediction.predict(loaded, mesh, [tmp_path / "x.png"], batch_size=1, top=1))
+
+  def test_training_takes_it(self, directory):
+    loaded = model_directory.load(directory, parallel.make_mesh())
+    config = loaded.config
+    config.init_from = str(directory)
+    network = build.build_inference_model(config, 3, parallel.make_mesh())
+    images = jnp.zeros((1, 224, 224, 3))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+    fresh = types.SimpleNamespace(**shapes)
+    variables, new = fine_tuning.transfer(config, loaded, fresh, 3)
+    assert new == ["logits"]
+    assert variables["params"]["logits"]["kernel"].shape == (1024, 3)
+
+  def test_and_so_does_pytorch(self, directory, state_dict, tmp_path):
+    run("--to=torch", f"--weights={directory}", f"--out={tmp_path}/again.pth")
+    again = files.read(tmp_path / "again.pth")
+    assert again.keys() == {name for name in state_dict if not name.startswith("last_")}
+
+
+class TestPlacesAreCheckedFirst:
+  """Before weights are read, which takes long."""
+
+  @pytest.fixture(autouse=True)
+  def weights_that_must_not_be_read(self, monkeypatch):
+    def read(*arguments):
+      raise AssertionError
+
+    monkeypatch.setattr(files, "read", read)
+    monkeypatch.setattr(model_directory, "load", read)
+
+  def test_a_file_that_is_there(self, converted, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_text("mine")
+    with pytest.raises(UserError, match=r"There is something at '.*' already; name another file"):
+      run("--to=torch", f"--weights={converted}", f"--out={path}")
+    assert path.read_text() == "mine"
+
+  def test_no_directory_to_write_in(self, converted, tmp_path):
+    with pytest.raises(UserError, match="there is no directory"):
+      run("--to=torch", f"--weights={converted}", f"--out={tmp_path}/nowhere/weights.pth")
+
+  def test_the_weights_themselves(self, weights, converted):
+    with pytest.raises(UserError, match="There is something at"):
+      to_jax(weights, weights, "--model=bn_inception")
+    with pytest.raises(UserError, match="let it end in"):
+      run("--to=torch", f"--weights={converted}", f"--out={converted}")
+
+  def test_a_file_in_the_place_of_a_directory(self, weights):
+    with pytest.raises(UserError, match="is no directory"):
+      to_jax(weights, weights / "out" / "model", "--model=bn_inception")
 
 
 class TestToTorch:
