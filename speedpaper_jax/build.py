@@ -1,7 +1,6 @@
 """The objects that a config describes."""
 
 import functools
-from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -15,15 +14,17 @@ from speedpaper_jax import optim, parallel
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, EvaluationCrop
 from speedpaper_jax.durations import Durations
-from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings
+from speedpaper_jax.rules import one_of
 from speedpaper_jax.step import TrainState
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_STATISTICS = ("global", "replica", "group")
-_INFERENCE = ("moving_average", "population")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+STATISTICS = ("global", "replica", "group")
+INFERENCE = ("moving_average", "population")
+_MOST_EXAMPLES = 2**32 - 1  # they are counted in uint32
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh) -> nn.Module:
@@ -33,13 +34,13 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     UserError: a value that is not valid, or groups that do not fit the batch.
   """
   section = config.model
-  _check_choice("config.model.activation", section.activation, ACTIVATIONS)
-  _check_choice("config.model.dtype", section.dtype, _DTYPES)
+  one_of(ACTIVATIONS).check("config.model.activation", section.activation)
+  one_of(DTYPES).check("config.model.dtype", section.dtype)
   axis_name = parallel.axis_name(config.parallel)
   settings = LayerSettings(
     batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
     activation=section.activation,
-    dtype=_DTYPES[section.dtype],
+    dtype=DTYPES[section.dtype],
     operations=ops.for_platform(parallel.platform(mesh)),
     axis_name=axis_name,
   )
@@ -87,8 +88,8 @@ def build_inference_model(
 
 def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNorm:
   section = config.batch_norm
-  _check_choice("config.batch_norm.statistics", section.statistics, _STATISTICS)
-  _check_choice("config.batch_norm.inference", section.inference, _INFERENCE)
+  one_of(STATISTICS).check("config.batch_norm.statistics", section.statistics)
+  one_of(INFERENCE).check("config.batch_norm.inference", section.inference)
   axis_name = parallel.axis_name(config.parallel)
   rows = config.batch_size // config.accumulation_steps
   rows_per_device = rows // mesh.size
@@ -133,8 +134,8 @@ def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
 def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
   """What is cut out of each image in evaluation."""
   section = config.data
-  _check_choice("config.data.eval_resize", section.eval_resize, RESIZES)
-  _check_choice("config.data.eval_interpolation", section.eval_interpolation, INTERPOLATIONS)
+  one_of(RESIZES).check("config.data.eval_resize", section.eval_resize)
+  one_of(INTERPOLATIONS).check("config.data.eval_interpolation", section.eval_interpolation)
   return EvaluationCrop(
     image_size=section.image_size,
     central_fraction=section.eval_central_fraction,
@@ -148,6 +149,11 @@ def total_steps(config: ml_collections.ConfigDict, durations: Durations) -> int:
   steps = durations.whole_steps(config.duration, "config.duration")
   if not steps:
     raise UserError("config.duration is zero; set a length of training.")
+  if steps * config.batch_size > _MOST_EXAMPLES:
+    raise UserError(
+      f"config.duration='{config.duration}' is {steps * config.batch_size:,} examples; at most "
+      f"{_MOST_EXAMPLES:,} are counted."
+    )
   return steps
 
 
@@ -193,8 +199,3 @@ def _draw_state(
     optim.kernel_mask(variables["params"]),
   )
   return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
-
-
-def _check_choice(field: str, value: str, valid: Collection[str]) -> None:
-  if value not in valid:
-    raise UserError(f"{field}='{value}' is unknown.{did_you_mean(value, valid)}")

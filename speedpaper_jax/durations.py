@@ -3,12 +3,20 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
 from speedpaper_jax.errors import UserError
 
+LONGEST = 2**31 - 1  # steps, which are counted in int32
 _DURATION = re.compile(
   r"\s*(?P<amount>([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?)\s*(?P<unit>step|epoch|example)s?\s*"
 )
+
+
+def is_valid(text: Any) -> bool:
+  """Whether it is a non-negative number and a unit."""
+  match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+  return match is not None and math.isfinite(float(match["amount"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +39,20 @@ class Durations:
       field: the config field that holds `text`, for the error message.
 
     Raises:
-      UserError: `text` is not a non-negative number and a unit.
+      UserError: `text` is not a non-negative number and a unit, or too long.
     """
     match = _DURATION.fullmatch(text)
-    if match is None or math.isinf(amount := float(match["amount"])):
+    if match is None or not is_valid(text):
       raise UserError(
         f"{field}='{text}' is no duration. Write a number and a unit, as in '15 epochs', "
         f"'200 steps' or '1e6 examples'."
       )
-    if match["unit"] == "step":
-      return amount
-    return amount * (self.epoch_size if match["unit"] == "epoch" else 1) / self.batch_size
+    steps = float(match["amount"])
+    if match["unit"] != "step":
+      steps = steps * (self.epoch_size if match["unit"] == "epoch" else 1) / self.batch_size
+    if steps > LONGEST:
+      raise UserError(f"{field}='{text}' is {steps:.3g} steps; at most {LONGEST:,} are counted.")
+    return steps
 
   def whole_steps(self, text: str, field: str) -> int:
     """The length in whole steps, rounded down; a length that is not zero is at least one."""

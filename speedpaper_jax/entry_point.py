@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
+import logging as logging_of_libraries
 import os
-import pathlib
 import signal
 import sys
 import time
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from speedpaper_jax import errors, standard_output
+from speedpaper_jax import compilation_cache, errors, standard_output
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
@@ -31,6 +31,8 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   """
   standard_output.install()
   logging.set_verbosity(logging.FATAL)  # Orbax tells of each of its steps, and of errors twice
+  # Matplotlib tells that it has a temporary directory where the user's cannot be written.
+  logging_of_libraries.getLogger("matplotlib").setLevel(logging_of_libraries.ERROR)
   sys.unraisablehook = _print_unraisable
   signal.signal(signal.SIGINT, _leave_at_once)
 
@@ -58,7 +60,9 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
     _leave(interrupted.exit_status, message)
   except BrokenPipeError:
     _leave(128 + signal.SIGPIPE)
-  except RuntimeError as error:
+  except (AssertionError, RuntimeError) as error:
+    if (reason := _why_no_devices()) is not None:
+      _leave(1, f"error: {reason}")
     if not _has_lost_another(error):
       raise
     reason = str(error).strip().splitlines()[0]
@@ -120,12 +124,7 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
 def set_up_jax() -> None:
   """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` names another place."""
-  import jax
-
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    directory = pathlib.Path(cache).expanduser() / "speedpaper_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(directory))
+  compilation_cache.set_up()
 
 
 def join_hosts() -> None:
@@ -168,7 +167,25 @@ def _part() -> None:
     hosts.leave()
 
 
-def _has_lost_another(error: RuntimeError) -> bool:
+def _why_no_devices() -> str | None:
+  """What to tell where JAX fails since it has no device to compute on; None where it has some."""
+  jax = sys.modules.get("jax")
+  if jax is None:
+    return None
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:  # the former without a word, where no GPU is
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+      reason = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "there is none"
+      return (
+        f"JAX cannot use what JAX_PLATFORMS={platforms} names ({reason:.300}); leave it out, or "
+        f"set it to cpu."
+      )
+    return f"JAX cannot use its devices ({error!s:.300}); JAX_PLATFORMS=cpu does without them."
+  return None
+
+
+def _has_lost_another(error: BaseException) -> bool:
   if not _is_one_of_several():
     return False
   from speedpaper_jax import hosts

@@ -4,14 +4,24 @@ On several hosts it is started on each, as training is.
 """
 
 import pathlib
+import re
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from speedpaper_jax import entry_point, host_flags, inference_flags, output_files
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, tell
+
+if TYPE_CHECKING:
+  import ml_collections
 
 _SPLIT = flags.DEFINE_string("split", None, "Split to evaluate; the run's own by default.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where prepared data lies; the run's by default.")
+_DATA = flags.DEFINE_string(
+  "data", None, "Data set to evaluate on, such as imagenet2012 or folder; the run's own by default."
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Where prepared data lies, or a folder of images; the run's by default."
+)
 _STEP = flags.DEFINE_string(
   "step", "newest", "Checkpoint to evaluate: newest, best, or the number of its step."
 )
@@ -27,36 +37,54 @@ def main(argv: list[str]) -> None:
   entry_point.set_up_jax()
   entry_point.join_hosts()
   from speedpaper_jax import hosts, model_directory, parallel
+  from speedpaper_jax.data import relabel
   from speedpaper_jax.data.sources import open_split
   from speedpaper_jax.evaluation import Evaluator, needs_population_statistics
   from speedpaper_jax.progress import format_evaluation
+  from speedpaper_jax.run_data import Images, RunData
 
   if inference_flags.JSON.value:
     output_files.check(pathlib.Path(inference_flags.JSON.value))
   mesh = parallel.make_mesh()
   path = pathlib.Path(argv[1])
   model = model_directory.load(path, mesh, hosts.from_main(lambda: _step(path)))
-  config, data = model.config, model.config.data
-  data.dir = data.dir if _DATA_DIR.value is None else _DATA_DIR.value
+  if not model.description.num_classes:
+    raise UserError(f"The network in '{path}' gives features, not classes, to evaluate.")
+  config = model.config
+  data = _data(config.data)
   config.eval_batch_size = inference_flags.BATCH_SIZE.value or config.eval_batch_size
-  split = _SPLIT.value or data.eval_split
-  eval_split = open_split(data.name, split, data.dir)
-  if eval_split.num_classes != model.description.num_classes:
-    raise UserError(
-      f"The network in '{path}' has {model.description.num_classes} classes, but the data set "
-      f"'{data.name}' has {eval_split.num_classes}; evaluate it on data of its own classes."
-    )
+  opened = open_split(data.name, data.eval_split, data.dir)
+  RunData(opened.class_names, {"eval": Images.of(data.eval_split, opened)}).check_processes()
+  eval_split, note = relabel.by_name(opened, model.description.class_names)
+  if note and hosts.is_main():
+    tell(f"Note: {note}")
   train_split = None
   if needs_population_statistics(config):
-    train_split = open_split(data.name, data.train_split, data.dir)
+    trained_on = config.data if _DATA.value else data
+    train_split = open_split(trained_on.name, trained_on.train_split, trained_on.dir)
   evaluator = Evaluator(config, mesh, model.description.preprocessing, eval_split, train_split)
   metrics = evaluator(model.variables)
-  print(f"{path} step {model.step}, {data.name} {split}:")
+  print(f"{path} step {model.step}, {data.name} {data.eval_split}:")
   print(format_evaluation(metrics), flush=True)
   if inference_flags.JSON.value and hosts.is_main():
-    result = {"step": model.step, "data": data.name, "split": split, **metrics}
+    result = {"step": model.step, "data": data.name, "split": data.eval_split, **metrics}
     output_files.write_json(pathlib.Path(inference_flags.JSON.value), result)
   hosts.leave()
+
+
+def _data(trained_on: "ml_collections.ConfigDict") -> "ml_collections.ConfigDict":
+  """What the flags name, in a copy of the section of the config; else the run's own."""
+  from speedpaper_jax.experiments.data_sets import DATA_SETS
+
+  data = trained_on.copy_and_resolve_references()
+  if _DATA.value not in (None, data.name):
+    base_name = re.split("[/:]", _DATA.value)[0]
+    split = DATA_SETS[base_name].eval_split if base_name in DATA_SETS else "test"
+    data.update(name=_DATA.value, dir="", eval_split=split)
+  if _DATA_DIR.value is not None:
+    data.dir = _DATA_DIR.value
+  data.eval_split = _SPLIT.value or data.eval_split
+  return data
 
 
 def _step(path: pathlib.Path) -> int | None:

@@ -15,19 +15,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, hosts, optim
+from speedpaper_jax import build, hosts, optim, ranges, rules
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.models import registry
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState
 
 PyTree = Any
+
+_RULES: rules.Rules = {
+  "name": rules.one_of(registry.MODELS),
+  "dialect": rules.NAME,
+  "num_classes": rules.CLASSES,
+  "class_names": rules.several(rules.TEXT),
+  "preprocessing": {},
+  "source": rules.TEXT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Description:
   source: str
 
   def __post_init__(self) -> None:
+    registry.find_dialect(self.name, self.dialect)
     if len(self.class_names) not in (0, self.num_classes):
       raise UserError(f"{len(self.class_names)} names are given to {self.num_classes} classes.")
 
@@ -74,10 +86,8 @@ class Description:
     missing = [name for name in names if name not in content]
     if missing:
       raise UserError(f"There is no '{missing[0]}'.")
+    rules.check(content, _RULES)
     values = {name: content[name] for name in names}
-    for name, kind in (("num_classes", int), ("class_names", list), ("preprocessing", dict)):
-      if not isinstance(values[name], kind):
-        raise UserError(f"{name} is {values[name]!r:.80}, which is no {kind.__name__}.")
     values["class_names"] = tuple(values["class_names"])
     values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
     return cls(**values)
@@ -111,7 +121,7 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
     step: None for the newest.
 
   Raises:
-    UserError: a file is missing or damaged, or there is no checkpoint.
+    UserError: a file is missing or damaged, a weight is not finite, or there is no checkpoint.
   """
   config, description = load_config(path), load_description(path)
   network = build.build_inference_model(config, description.num_classes, mesh)
@@ -124,7 +134,21 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
   if restored is None:
     raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
   found_step, state, _ = restored
+  _check_finite(state.evaluated, directory.checkpoints, found_step)
   return LoadedModel(found_step, config, description, network, state.evaluated)
+
+
+def _check_finite(variables: PyTree, path: pathlib.Path, step: int) -> None:
+  """No run saves other weights, and with them every answer would be the same."""
+  for name, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    values = np.asarray(leaf)
+    finite = np.isfinite(values)
+    if not finite.all():
+      raise UserError(
+        f"{values.size - np.count_nonzero(finite):,} of the {values.size:,} values of "
+        f"{jax.tree_util.keystr(name, simple=True, separator='/')} in {path}, step {step}, are "
+        "not finite; choose another checkpoint or directory."
+      )
 
 
 def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
@@ -133,9 +157,7 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   Raises:
     UserError: it is missing, damaged or of another version of this package.
   """
-  config = ml_collections.ConfigDict(
-    hosts.from_main(lambda: RunDirectory(path).read("config.json"))
-  )
+  config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
   present = set(flat_keys(config))
   missing = [key for key in flat_keys(train_config()) if key not in present]
   if missing:
@@ -143,6 +165,12 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
       f"{path / 'config.json'} has no '{missing[0]}': it is damaged, or of another version of this "
       "package."
     )
+  try:
+    ranges.check_fields(config)
+  except UserError as error:
+    raise UserError(
+      f"{path / 'config.json'} is damaged, or of another version of this package: {error}"
+    ) from error
   return config
 
 

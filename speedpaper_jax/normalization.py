@@ -1,7 +1,6 @@
 """How pixel values become a network's input, as data: implementations of a network differ in it."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax import rules
+from speedpaper_jax.errors import UserError
 
 CHANNELS = ("RGB", "BGR")
+_LARGEST = 1e6  # of mean and deviation, so that no pixel becomes infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +30,9 @@ class Normalization:
   std: tuple[float, float, float]
 
   def __post_init__(self) -> None:
-    if self.channels not in CHANNELS:
-      hint = did_you_mean(str(self.channels), CHANNELS)
-      raise UserError(f"'{self.channels}' is no order of channels.{hint}")
-    for name, values in (("mean", self.mean), ("std", self.std)):
-      if len(values) != 3 or not all(math.isfinite(value) for value in values):
-        raise UserError(f"{name} is {values}; give three finite numbers.")
-    if min(self.std) <= 0:
-      raise UserError(f"std is {self.std}; give three numbers above 0.")
+    rules.one_of(CHANNELS).check("channels", self.channels)
+    rules.several(rules.between(-_LARGEST, _LARGEST), 3, 3).check("mean", self.mean)
+    rules.several(rules.between(1 / _LARGEST, _LARGEST), 3, 3).check("std", self.std)
 
   def apply(self, images: jax.Array | np.ndarray, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Normalises images.
@@ -64,13 +60,14 @@ class Normalization:
     Raises:
       UserError: a key is missing, or its value is not valid.
     """
-    try:
-      mean, std = (tuple(float(value) for value in content[name]) for name in ("mean", "std"))
-      return cls(content["channels"], mean, std)  # type: ignore[arg-type] # three: __post_init__
-    except KeyError as error:
-      raise UserError(f"There is no {error} of the channels.") from None
-    except (TypeError, ValueError):
-      raise UserError("mean and std must be three numbers each.") from None
+    missing = [name for name in ("channels", "mean", "std") if name not in content]
+    if missing:
+      raise UserError(f"There is no '{missing[0]}' of the channels.")
+    mean, std = (
+      tuple(content[name]) if isinstance(content[name], list) else content[name]
+      for name in ("mean", "std")
+    )
+    return cls(content["channels"], mean, std)
 
 
 # [-1, 1], the papers' authors' own.

@@ -36,8 +36,5 @@ class Preprocessing:
     missing = [name for name in names if name not in content]
     if missing:
       raise UserError(f"There is no '{missing[0]}' of the crop.")
-    try:
-      crop = EvaluationCrop(**{name: content[name] for name in names})
-    except TypeError as error:
-      raise UserError(f"A value of the crop is of the wrong kind ({error}).") from None
+    crop = EvaluationCrop(**{name: content[name] for name in names})
     return cls(crop, Normalization.from_json(content))

@@ -2,6 +2,9 @@
 
 config.json     the config, complete
 model.json      the network: name, dialect, classes, preprocessing
+data.json       of the images that it is trained and evaluated on: "split", the number of "examples"
+                and a digest of the list of "files"; under "changes" those of earlier sessions that
+                were others, each "until_step"
 metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
 summary.json    the result, written when the run has ended
 arrays.npz      numbers that are many, of experiments that have such
@@ -15,6 +18,7 @@ import contextlib
 import datetime
 import itertools
 import json
+import math
 import pathlib
 import zipfile
 import zlib
@@ -24,13 +28,21 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import lock
+from speedpaper_jax import json_files, lock, rules
 from speedpaper_jax.config import flat_keys
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, warn
 
 # A checkpoint of one value does not fit another: parameters or optimiser state differ, or began
 # elsewhere.
 _FIXED = ("experiment", "init_from", "model", "batch_norm.enabled", "data.name", "optimizer.name")
+
+_METRIC = rules.or_nothing(rules.RESULT)  # None where it was not finite
+_METRICS: dict[str, Any] = {
+  "step": rules.STEP,
+  "split": rules.one_of(("train", "eval")),
+  "top1": rules.IfPresent(rules.or_nothing(rules.FRACTION)),
+  "top5": rules.IfPresent(rules.or_nothing(rules.FRACTION)),
+}
 
 
 class RunDirectory:
@@ -43,6 +55,7 @@ class RunDirectory:
     self.checkpoints = path / "checkpoints"
     self.tensorboard = path / "tensorboard"
     self.plots = path / "plots"
+    self._told_of_metrics = False
 
   def read(self, name: str) -> dict[str, Any]:
     """Reads one of the JSON files.
@@ -52,27 +65,38 @@ class RunDirectory:
     """
     path = self.path / name
     try:
-      content = json.loads(path.read_text(encoding="utf-8"))
-      if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
-      return content
+      return json_files.read(path)
     except FileNotFoundError:
       raise UserError(
         f"'{self.path}' is not the directory of a run: it has no {name}. Name the --workdir of "
         f"a training run, or a directory of converted weights."
       ) from None
     except (ValueError, OSError) as error:
+      reason = error.strerror if isinstance(error, OSError) else error
       raise UserError(
-        f"{path} cannot be read ({error}); put a copy of it back, or train in another --workdir."
+        f"{path} cannot be read ({reason}); put a copy of it back, or train in another --workdir."
       ) from error
 
+  def read_config(self) -> dict[str, Any]:
+    """Reads config.json.
+
+    Raises:
+      UserError: it is missing or damaged, or no config can have such keys.
+    """
+    content = self.read("config.json")
+    try:
+      ml_collections.ConfigDict(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+      raise UserError(f"{self.path / 'config.json'} is damaged: {error}") from error
+    return content
+
   def write(self, name: str, content: dict[str, Any]) -> None:
-    """Writes one of the JSON files, whole or not at all.
+    """Writes one of the JSON files, whole or not at all; numbers that are not finite as null.
 
     Raises:
       UserError: the directory cannot be written.
     """
-    self.write_text(name, json.dumps(content, indent=2) + "\n")
+    self.write_text(name, json_files.dumps(content, indent=2) + "\n")
 
   def write_text(self, name: str, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all; what is no valid text becomes "?".
@@ -179,7 +203,7 @@ class RunDirectory:
         directory cannot be written.
     """
     if (self.path / "config.json").exists():
-      saved = ml_collections.ConfigDict(self.read("config.json"))
+      saved = ml_collections.ConfigDict(self.read_config())
       changed = _changed_fields(saved, config)
       for name in changed:
         if any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED):
@@ -231,18 +255,38 @@ class RunDirectory:
       UserError: it cannot be written.
     """
     with self.writing(), (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-      file.write(json.dumps(entry) + "\n")
+      file.write(json_files.dumps(entry) + "\n")
 
   def metrics(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that is damaged, as by a crash, is left out."""
+    """The lines of metrics.jsonl; a number that was not finite is NaN.
+
+    Lines that are damaged, as by a crash, are left out, which is told once.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     path = self.path / "metrics.jsonl"
-    entries = []
-    for line in (
-      path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    ):
-      with contextlib.suppress(ValueError):
-        entries.append(json.loads(line))
+    entries, damaged = [], []
+    for number, line in enumerate(self._lines(path), 1):
+      try:
+        entries.append(_read_metrics(line))
+      except (UserError, ValueError) as error:
+        damaged.append(f"line {number}: {error}")
+    if damaged and not self._told_of_metrics:
+      self._told_of_metrics = True
+      which = "a damaged line" if len(damaged) == 1 else f"{len(damaged)} damaged lines"
+      warn(f"{which} of {path} left out ({damaged[0]}).")
     return entries
+
+  def _lines(self, path: pathlib.Path) -> list[bytes]:
+    try:
+      return path.read_bytes().splitlines()
+    except FileNotFoundError:
+      return []
+    except OSError as error:
+      raise UserError(
+        f"{path} cannot be read ({error.strerror}); put a copy of it back, or remove it."
+      ) from error
 
   def evaluation(self, step: int) -> dict[str, Any] | None:
     """What metrics.jsonl has of the evaluation after a step."""
@@ -253,7 +297,11 @@ class RunDirectory:
 
   def best_evaluation(self) -> dict[str, Any] | None:
     """The first of the evaluations in metrics.jsonl that has the highest top-1."""
-    evaluations = [entry for entry in self.metrics() if entry["split"] == "eval"]
+    evaluations = [
+      entry
+      for entry in self.metrics()
+      if entry["split"] == "eval" and not math.isnan(entry.get("top1", math.nan))
+    ]
     return max(evaluations, key=lambda entry: entry["top1"], default=None)
 
   def forget_metrics_after(self, step: int) -> None:
@@ -263,7 +311,7 @@ class RunDirectory:
       UserError: the directory cannot be written.
     """
     kept = [entry for entry in self.metrics() if entry["step"] <= step]
-    self.write_text("metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+    self.write_text("metrics.jsonl", "".join(json_files.dumps(entry) + "\n" for entry in kept))
 
 
 def fresh(config_path: str) -> RunDirectory:
@@ -281,6 +329,14 @@ def fresh(config_path: str) -> RunDirectory:
       directory.make(exist_ok=False)
       return directory
   raise AssertionError("there is always another number")
+
+
+def _read_metrics(line: bytes) -> dict[str, Any]:
+  """Of a line of metrics.jsonl; raises a UserError or a ValueError if it is damaged."""
+  entry = json_files.loads(line)
+  rules.check(entry, _METRICS)
+  rules.check({name: entry[name] for name in entry.keys() - _METRICS.keys()}, rules.Each(_METRIC))
+  return {name: math.nan if value is None else value for name, value in entry.items()}
 
 
 def _changed_fields(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:

@@ -10,6 +10,7 @@ from absl import flags
 
 from speedpaper_jax import entry_point, host_flags, hosts, parallel
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.run_data import RunData
 
 flags.adopt_module_key_flags(host_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where each process writes what it has found.")
@@ -55,6 +56,7 @@ def main(argv):
     "found by one": told(
       lambda: hosts.check_all(f"Process {index} has found a mistake." if index else None)
     ),
+    "other data": told(RunData(("a", "b")[:: 1 - 2 * index], {}).check_processes),
     "bytes": {name: array.tobytes().hex() for name, array in received.items()},
     "owners": [device.process_index for device in mesh.devices],
     "rows": np.asarray(jax.jit(lambda x: x, out_shardings=replicated(mesh))(rows)).tolist(),

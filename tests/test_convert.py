@@ -188,9 +188,9 @@ class TestWithoutClasses:
     images = jnp.zeros((1, 224, 224, 3))
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
     fresh = types.SimpleNamespace(**shapes)
-    variables, new = fine_tuning.transfer(config, loaded, fresh, 3)
-    assert new == ["logits"]
-    assert variables["params"]["logits"]["kernel"].shape == (1024, 3)
+    taken = fine_tuning.transfer(config, loaded, fresh, ("a", "b", "c"))
+    assert taken.fresh == ["logits"]
+    assert taken.variables["params"]["logits"]["kernel"].shape == (1024, 3)
 
   def test_and_so_does_pytorch(self, directory, state_dict, tmp_path):
     run("--to=torch", f"--weights={directory}", f"--out={tmp_path}/again.pth")

@@ -1,15 +1,18 @@
 """`python -m speedpaper_jax.evaluate DIR`, of a run of the tiny network."""
 
+import dataclasses
 import json
 import shutil
 
 import jax
+import numpy as np
 import pytest
 import tiny
 from absl.testing import flagsaver
 from commands import EVALUATE, finish, start
+from PIL import Image
 
-from speedpaper_jax import entry_point, evaluate, parallel
+from speedpaper_jax import entry_point, evaluate, model_directory, parallel
 from speedpaper_jax.config import load
 from speedpaper_jax.data import sources
 from speedpaper_jax.data.crop import EvaluationCrop
@@ -166,11 +169,115 @@ def test_weights_that_were_written_without_a_run(scratch, run_evaluate, tmp_path
   assert (result["step"], result["count"]) == (0, 355)
 
 
+COLOURS = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
+
+
+class TestFolder:
+  """One's own images, of classes that have their own order there."""
+
+  PREPROCESSING = Preprocessing(EvaluationCrop(16), DEFAULT)
+
+  def write(self, folder, **names):
+    """So many images of each colour as its name has letters, in a folder of the name given."""
+    for colour, name in names.items():
+      for split in ("train", "test"):
+        (folder / split / name).mkdir(parents=True)
+        for index in range(len(colour)):
+          image = Image.new("RGB", (16, 16), COLOURS[colour])
+          image.putpixel((index, 0), (0, 0, 0))
+          image.save(folder / split / name / f"{index}.png")
+
+  @pytest.fixture
+  def evaluate(self, run_evaluate, tmp_path):
+    """Evaluates random weights for classes of these names."""
+
+    def evaluate(class_names, *arguments):
+      path = tmp_path / "network"
+      tiny.write_model_directory(path, class_names, self.PREPROCESSING)
+      return run_evaluate(path, "--data=folder", *arguments)
+
+    return evaluate
+
+  def test_a_network_trained_elsewhere_is_evaluated_on_ones_own_images(
+    self, evaluate, tmp_path, capsys
+  ):
+    self.write(tmp_path / "own", blue="blue", green="green", red="red")
+    result = evaluate(["blue", "green", "red"], f"--data_dir={tmp_path / 'own'}")
+    assert (result["data"], result["split"], result["count"]) == ("folder", "test", 12)
+    assert "Note" not in capsys.readouterr().err
+
+  def test_the_order_of_the_classes_makes_no_difference(self, evaluate, tmp_path, capsys):
+    """The folder sorts the same three things in another way than the network has them."""
+    self.write(tmp_path / "own", blue="lan", green="lv", red="hong")
+    arguments = (f"--data_dir={tmp_path / 'own'}",)
+    folders_order = evaluate(["hong", "lan", "lv"], *arguments)
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "network")
+    assert_same(self.in_networks_order(evaluate, tmp_path, arguments), folders_order)
+    note = "Note: the data have the network's 3 classes in another order; labels go by their names."
+    assert note in capsys.readouterr().err
+
+  def in_networks_order(self, evaluate, tmp_path, arguments):
+    """The same weights for classes in another order."""
+    write, order = model_directory.write, [1, 2, 0]
+
+    def write_in_another_order(path, config, description, variables):
+      logits = variables["params"]["logits"]
+      logits.update({name: values[..., np.array(order)] for name, values in logits.items()})
+      write(path, config, description, variables)
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(model_directory, "write", write_in_another_order)
+      return evaluate([["hong", "lan", "lv"][number] for number in order], *arguments)
+
+  def test_some_of_the_networks_classes(self, evaluate, tmp_path, capsys):
+    self.write(tmp_path / "own", blue="blue", red="red")
+    names = ["red", "green", "blue", "background"]
+    assert evaluate(names, f"--data_dir={tmp_path / 'own'}")["count"] == 7
+    assert "the data have 2 of the network's 4 classes in another" in capsys.readouterr().err
+
+  def test_other_names_are_refused(self, evaluate, tmp_path):
+    self.write(tmp_path / "own", blue="lan", green="lv", red="hong")
+    with pytest.raises(UserError, match="the network does not know: 'hong', 'lan', 'lv'"):
+      evaluate(["blue", "green", "red"], f"--data_dir={tmp_path / 'own'}")
+
+  def test_no_folder_is_named(self, evaluate):
+    with pytest.raises(UserError, match="evaluate takes it as --data_dir=FOLDER"):
+      evaluate(["blue", "green", "red"])
+
+  def test_a_folder_in_the_place_of_prepared_data_is_noticed(self, trained, run_evaluate, tmp_path):
+    self.write(tmp_path / "own", blue="blue", red="red")
+    for data in ("imagenet2012", "flowers"):
+      with pytest.raises(UserError, match=r"not prepared in .*folders of images.*--data=folder"):
+        run_evaluate(trained[0], f"--data={data}", f"--data_dir={tmp_path / 'own' / 'train'}")
+
+
+def test_another_data_set_is_evaluated_on_its_own_split(trained, run_evaluate, scratch):
+  """By its name, or by the default of data sets; the directory is not the run's."""
+  name = "digits:1.0.0"
+  result = run_evaluate(trained[0], f"--data={name}", f"--data_dir={scratch / 'data'}")
+  assert (result["data"], result["split"]) == (name, "test")
+  with pytest.raises(UserError, match="'imagenet2012' is not prepared"):
+    run_evaluate(trained[0], "--data=imagenet2012", f"--data_dir={scratch}")
+
+
 class TestMistakes:
+  def test_a_network_of_features(self, trained, run_evaluate, monkeypatch):
+    load = model_directory.load
+
+    def load_features(*arguments):
+      model = load(*arguments)
+      description = dataclasses.replace(model.description, num_classes=0, class_names=())
+      return dataclasses.replace(model, description=description)
+
+    monkeypatch.setattr(model_directory, "load", load_features)
+    with pytest.raises(UserError, match="gives features, not classes"):
+      run_evaluate(trained[0])
+
   def test_data_of_other_classes(self, scratch, run_evaluate, tmp_path):
     path = tmp_path / "converted"
     tiny.write_model_directory(path, ["a", "b"], Preprocessing(EvaluationCrop(16), DEFAULT))
-    with pytest.raises(UserError, match="has 2 classes, but the data set 'digits' has 10; eval"):
+    with pytest.raises(UserError, match="the network does not know: '0', '1', '2' and 7 more"):
       run_evaluate(path, f"--data_dir={scratch / 'data'}")
 
   def test_not_a_run(self, run_evaluate, tmp_path):

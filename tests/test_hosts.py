@@ -95,6 +95,13 @@ def test_processes_with_other_configs_do_not_train_together(results):
   assert message.startswith("Process 1 was started with another config than process 0")
 
 
+def test_processes_with_other_data_do_not_train_together(results):
+  assert in_all(results, "other data") == (
+    "Process 1 has other data than process 0: other classes, another order: class 0 was 'a' and is "
+    "'b'. Give all processes the same data."
+  )
+
+
 def test_a_processs_rows_are_those_of_its_devices(results):
   assert in_all(results, "owners") == [0, 0, 1, 1]
   assert in_all(results, "rows") == [0, 0, 1, 1]

@@ -1,13 +1,15 @@
 """The command line: what is wrong is told in one sentence, and nothing is left behind."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 
 import pytest
 from absl import flags
-from commands import CONFIG, MAIN, TINY, finish, run, start, wait_for_step
+from commands import CONFIG, MAIN, ROOT, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
 from ml_collections import config_flags as config_file_flags
 
@@ -210,3 +212,59 @@ class TestProcess:
     }
     arguments = [CONFIG, *config_flags(duration="1 steps")]
     assert shlex.split(summary["command"]) == ["python", "-m", "speedpaper_jax.main", *arguments]
+
+
+class TestDevices:
+  """What JAX says where it finds no device, in each of its forms."""
+
+  @pytest.mark.parametrize(
+    ("platforms", "error", "message"),
+    [
+      ("cuda", AssertionError(), "cannot use what JAX_PLATFORMS=cuda names (there is none); leave"),
+      (
+        "nonsense",
+        RuntimeError(
+          "Unable to initialize backend 'nonsense': It is unknown. (set JAX_PLATFORMS='' to "
+          "automatically choose an available backend)"
+        ),
+        "JAX_PLATFORMS=nonsense names (Unable to initialize backend 'nonsense': It is unknown);",
+      ),
+      (
+        "",
+        RuntimeError("Unable to initialize backend 'tpu': in use (you may need to …)"),
+        "JAX cannot use its devices (Unable to initialize backend 'tpu': in use (you may need",
+      ),
+    ],
+  )
+  def test_is_told_in_a_sentence(self, monkeypatch, capsys, platforms, error, message):
+    def fail(*arguments, **named):
+      raise error
+
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr("jax.devices", fail)
+    monkeypatch.setattr(entry_point.app, "run", fail)
+    monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(entry_point.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+      entry_point.run(fail, fail)
+    told = capsys.readouterr().err
+    assert told.startswith("error: JAX cannot use ")
+    assert message in told
+
+  def test_other_failures_stay_failures(self, monkeypatch):
+    def fail(*arguments, **named):
+      raise AssertionError("a fault of the program")
+
+    monkeypatch.setattr(entry_point.app, "run", fail)
+    monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
+    with pytest.raises(AssertionError, match="a fault of the program"):
+      entry_point.run(fail, fail)
+
+  @pytest.mark.slow
+  def test_really(self, tmp_path):
+    command = [sys.executable, "-m", "speedpaper_jax.predict", tmp_path, "x.png"]
+    environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"error: JAX cannot use what JAX_PLATFORMS=nonsense names (")
+    assert ended.stderr.count(b"\n") == 1

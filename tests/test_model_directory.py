@@ -190,12 +190,64 @@ class TestDamage:
       load(copy)
 
   @pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+      ("", "batch_size", -1, "config.batch_size is -1; it must be a whole number from 1 to"),
+      ("", "batch_size", "32", "config.batch_size is '32'; it must be a whole number"),
+      ("", "seed", 2**64, "config.seed is 18446744073709551616; it must be a whole number"),
+      ("", "duration", 3, "config.duration is 3; it must be a duration"),
+      ("", "average_decay", None, "config.average_decay is None; it must be a number"),
+      ("", "keep_best", 1, "config.keep_best is 1; it must be True or False"),
+      ("data", "image_size", 10**9, "config.data.image_size is 1000000000; it must be"),
+      ("data", "eval_resize", "sqash", r"eval_resize='sqash' is unknown. Did you mean 'squash'\?"),
+      ("batch_norm", "epsilon", float("nan"), "config.batch_norm.epsilon is nan; it must be"),
+      ("batch_norm", "decay", 1, "config.batch_norm.decay is 1; it must be a number at least 0"),
+      ("optimizer", "l2", float("inf"), "config.optimizer.l2 is inf; it must be a finite number"),
+      ("model", "name", "inception", "config.model.name='inception' is unknown"),
+      ("model", "dialect", "x", "bn_inception has no dialect 'x'"),
+      ("model", "a.b", 1, "does not accept dots in field names"),
+      ("model", "__class__", 1, "cannot be overridden"),
+    ],
+  )
+  def test_a_config_that_the_command_line_would_not_take(self, copy, section, key, value, message):
+    config = json.loads((copy / "config.json").read_text())
+    (config[section] if section else config)[key] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"config\.json is damaged.*: .*{message}"):
+      load(copy)
+
+  @pytest.mark.parametrize("value", [3, None, [], "data"])
+  def test_a_config_whose_section_is_none(self, copy, value):
+    config = json.loads((copy / "config.json").read_text())
+    config["data"] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config.json has no 'data\..*': it is damaged, or"):
+      load(copy)
+
+  def test_a_config_with_a_field_of_another_version(self, copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["later"] = {"field": [1, {"a": None}]}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert load(copy).config.later.field
+
+  @pytest.mark.parametrize(
     ("change", "message"),
     [
-      ({"num_classes": "three"}, "num_classes is 'three', which is no int"),
-      ({"class_names": None}, "class_names is None, which is no list"),
+      ({"num_classes": "three"}, "num_classes is 'three'; it must be a whole number from 0 to"),
+      ({"num_classes": -1}, "num_classes is -1; it must be a whole number from 0 to 1,048,576"),
+      ({"num_classes": 10**12}, "num_classes is 1000000000000; it must be a whole number"),
+      ({"num_classes": True, "class_names": ["a"]}, "num_classes is True; it must be a whole"),
+      ({"num_classes": 3.0}, "num_classes is 3.0; it must be a whole number"),
+      ({"class_names": None}, "class_names is None; it must be a list, each a text"),
+      ({"class_names": "abc"}, "class_names is 'abc'; it must be a list, each a text"),
+      ({"class_names": [1, 2, 3]}, r"class_names is \[1, 2, 3\]; it must be a list, each a text"),
       ({"class_names": ["a", "b"]}, "2 names are given to 3 classes"),
-      ({"preprocessing": []}, r"preprocessing is \[\], which is no dict"),
+      ({"name": "bn_incepton"}, r"name='bn_incepton' is unknown. Did you mean 'bn_inception'\?"),
+      ({"name": None}, "name is None; it must be a text"),
+      ({"dialect": "papr"}, r"bn_inception has no dialect 'papr'. Did you mean 'paper'\?"),
+      ({"dialect": ""}, "dialect is ''; it must be a text that is not empty"),
+      ({"source": 3}, "source is 3; it must be a text"),
+      ({"preprocessing": []}, r"preprocessing is \[\]; it must be a section"),
       ({"preprocessing": {}}, "There is no 'image_size' of the crop"),
     ],
   )
@@ -223,6 +275,17 @@ class TestDamage:
     (copy / "checkpoints" / "7" / "record" / "metadata").write_text("{}")
     with pytest.raises(UserError, match=r"None of the checkpoints in .* can be read \(1 damaged\)"):
       load(copy)
+
+  @pytest.mark.parametrize("value", [np.nan, -np.inf])
+  def test_weights_that_are_not_finite(self, config, variables, tmp_path, value):
+    damaged = jax.tree.map(np.copy, variables)
+    damaged["params"]["conv"]["conv"]["kernel"][0, 0, 0, :2] = value
+    model_directory.write(tmp_path / "new", config, DESCRIPTION.to_json(), damaged)
+    with pytest.raises(
+      UserError,
+      match=r"2 of the 216 values of params/conv/conv/kernel in .*new.*, step 0, are not finite",
+    ):
+      load(tmp_path / "new")
 
   def test_another_network_than_the_weights(self, copy):
     content = {**DESCRIPTION.to_json(), "num_classes": 4, "class_names": []}

@@ -37,13 +37,19 @@ def test_json_and_back(normalization):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"channels": "RBG"}, r"'RBG' is no order of channels. Did you mean 'RGB'\?"),
-    ({"channels": None}, "'None' is no order of channels"),
-    ({"mean": [1, 2]}, "mean is .* give three finite numbers"),
-    ({"mean": [1, 2, float("nan")]}, "mean is .* give three finite numbers"),
-    ({"mean": 127.5}, "mean and std must be three numbers each"),
-    ({"std": ["a", "b", "c"]}, "mean and std must be three numbers each"),
-    ({"std": [1, 1, 0]}, "std is .* give three numbers above 0"),
+    ({"channels": "RBG"}, r"channels='RBG' is unknown. Did you mean 'RGB'\?"),
+    ({"channels": None}, "channels is None; it must be a text"),
+    ({"mean": [1, 2]}, "mean is .* it must be a list of 3, each a number from"),
+    ({"mean": [1, 2, float("nan")]}, "mean is .* it must be a list of 3, each a number from"),
+    ({"mean": [1, 2, 1e39]}, "mean is .* it must be a list of 3, each a number from"),
+    ({"mean": ["127.5", "127.5", "127.5"]}, "mean is .* it must be a list of 3"),
+    ({"mean": [True, True, True]}, "mean is .* it must be a list of 3"),
+    ({"mean": 127.5}, "mean is 127.5; it must be a list of 3"),
+    ({"mean": {"a": 1, "b": 2, "c": 3}}, "mean is .* it must be a list of 3"),
+    ({"std": ["a", "b", "c"]}, "std is .* it must be a list of 3, each a number from"),
+    ({"std": [1, 1, 0]}, "std is .* each a number from 1e-06 to"),
+    ({"std": [1, 1, -1]}, "std is .* each a number from 1e-06 to"),
+    ({"std": [1, 1, 1e-30]}, "std is .* each a number from 1e-06 to"),
   ],
 )
 def test_bad_content_is_refused(change, message):

@@ -30,14 +30,20 @@ def test_json():
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"image_size": "224"}, "image_size is '224'; give a number of pixels"),
-    ({"image_size": 0}, "image_size is 0; give a number of pixels"),
-    ({"central_fraction": 1.5}, r"central_fraction is 1.5; give one in \(0, 1\]"),
+    ({"image_size": "224"}, "image_size is '224'; it must be a whole number from 1 to 4,096"),
+    ({"image_size": 0}, "image_size is 0; it must be a whole number from 1 to 4,096"),
+    ({"image_size": 10**9}, "image_size is 1000000000; it must be a whole number from 1 to"),
+    ({"image_size": True}, "image_size is True; it must be a whole number"),
+    ({"image_size": 224.0}, "image_size is 224.0; it must be a whole number"),
+    ({"central_fraction": 1.5}, "central_fraction is 1.5; it must be a number from 0.1 to 1"),
+    ({"central_fraction": 1e-300}, "central_fraction is 1e-300; it must be a number from 0.1"),
     ({"central_fraction": None}, "central_fraction is None"),
-    ({"resize": "short"}, r"Unknown resize 'short'. Did you mean 'short_side'\?"),
-    ({"interpolation": "cubic"}, r"Unknown interpolation 'cubic'. Did you mean 'bicubic'\?"),
-    ({"interpolation": []}, "A value of the crop is of the wrong kind"),
-    ({"mean": 0}, "mean and std must be three numbers each"),
+    ({"central_fraction": True}, "central_fraction is True"),
+    ({"central_fraction": float("nan")}, "central_fraction is nan"),
+    ({"resize": "short"}, r"resize='short' is unknown. Did you mean 'short_side'\?"),
+    ({"interpolation": "cubic"}, r"interpolation='cubic' is unknown. Did you mean 'bicubic'\?"),
+    ({"interpolation": []}, r"interpolation is \[\]; it must be a text"),
+    ({"mean": 0}, "mean is 0; it must be a list of 3"),
   ],
 )
 def test_bad_content_is_refused(change, message):

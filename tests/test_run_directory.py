@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -108,6 +110,27 @@ class TestFiles:
     directory.write_text("report.html", "μ \udcff")
     assert (directory.path / "report.html").read_bytes() == "μ ?".encode()
 
+  def test_numbers_that_are_not_finite_are_null(self, directory):
+    directory.write("summary.json", {"eval": {"loss": math.nan}, "all": [math.inf, 1.0]})
+    assert directory.read("summary.json") == {"eval": {"loss": None}, "all": [None, 1.0]}
+
+  @pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1, "a": 2}', b'{"\xff": 1}'])
+  def test_a_damaged_file(self, directory, content):
+    (directory.path / "summary.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"summary\.json cannot be read \(.*\); put a copy of it"):
+      directory.read("summary.json")
+
+  def test_a_missing_key(self, directory):
+    directory.write("summary.json", {"eval": {"top1": 0.5}})
+    with pytest.raises(UserError, match=r"summary\.json is damaged, .*: it has no 'eval\.loss'"):
+      directory.read("summary.json")["eval"]["loss"]
+
+  @pytest.mark.parametrize("key", ["a.b", "__class__"])
+  def test_a_config_with_a_key_that_none_can_have(self, directory, key, config):
+    directory.write("config.json", {key: 1, "model": {"name": "googlenet"}})
+    with pytest.raises(UserError, match=r"config\.json is damaged: "):
+      directory.start(config)
+
   def test_missing_file(self, directory):
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no summary.json"):
       directory.read("summary.json")
@@ -198,6 +221,66 @@ class TestMetrics:
     path.write_bytes(damage + path.read_bytes())
     directory.forget_metrics_after(3)
     assert directory.metrics() == entries
+
+  @pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+      ("[]", r"it is \[\]; it must be a section"),
+      ("7", "it is 7; it must be a section"),
+      ("null", "it is None; it must be a section"),
+      ('{"split": "eval", "top1": 1.0}', "step is missing"),
+      ('{"step": 4, "top1": 1.0}', "split is missing"),
+      ('{"step": "4", "split": "eval"}', "step is '4'; it must be a whole number"),
+      ('{"step": 4.5, "split": "eval"}', "step is 4.5; it must be a whole number"),
+      ('{"step": true, "split": "eval"}', "step is True; it must be a whole number"),
+      ('{"step": null, "split": "eval"}', "step is None; it must be a whole number"),
+      ('{"step": -1, "split": "eval"}', "step is -1; it must be a whole number"),
+      (f'{{"step": {10**30}, "split": "eval"}}', "step is 1000"),
+      ('{"step": 4, "split": "evl"}', "split='evl' is unknown"),
+      ('{"step": 4, "split": ["eval"]}', r"split is \['eval'\]; it must be a text"),
+      ('{"step": 4, "split": "eval", "top1": "1.0"}', "top1 is '1.0'; it must be a number"),
+      ('{"step": 4, "split": "eval", "top1": 1.5}', "top1 is 1.5; it must be a number from 0 to 1"),
+      ('{"step": 4, "split": "eval", "loss": true}', "loss is True; it must be a number"),
+      ('{"step": 4, "split": "eval", "loss": {"a": 1}}', "loss is a section; it must be a number"),
+      (f'{{"step": 4, "split": "eval", "loss": {10**400}}}', "loss is 1000"),
+      ('{"step": 4, "step": 5, "split": "eval"}', "'step' stands there twice"),
+      ('{"step": 4, "split": ' + 10_000 * "[" + 10_000 * "]" + "}", "it is nested too deeply"),
+    ],
+  )
+  def test_a_line_that_says_nothing_is_left_out_and_told(
+    self, directory, entries, capsys, line, reason
+  ):
+    with (directory.path / "metrics.jsonl").open("a") as file:
+      file.write(f"{line}\n")
+    assert directory.metrics() == directory.metrics() == entries
+    assert directory.best_evaluation() == entries[2]
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+      rf"warning: a damaged line of .*metrics\.jsonl left out \(line 5: {reason}.*\)\.\n", told
+    )
+
+  def test_lines_that_are_left_out_are_counted(self, directory, entries, capsys):
+    path = directory.path / "metrics.jsonl"
+    path.write_bytes(b"\n{}\n" + path.read_bytes() + b'{"step')
+    assert directory.metrics() == entries
+    assert "warning: 3 damaged lines of" in capsys.readouterr().err
+
+  def test_numbers_that_are_not_finite(self, directory):
+    entry = {"step": 5, "split": "eval", "loss": math.nan, "top1": 0.25}
+    directory.append_metrics(entry)
+    with (directory.path / "metrics.jsonl").open("a") as file:
+      file.write('{"step": 6, "split": "eval", "loss": Infinity, "top1": 0.5}\n')  # as before
+    assert b'"loss": null' in (directory.path / "metrics.jsonl").read_bytes()
+    *_, written, older = directory.metrics()
+    assert math.isnan(written["loss"])
+    assert older["loss"] == math.inf
+    assert directory.best_evaluation()["step"] == 2
+
+  def test_a_directory_in_the_place_of_the_file(self, directory):
+    (directory.path / "metrics.jsonl").unlink()
+    (directory.path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(Is a directory\)"):
+      directory.metrics()
 
   def test_forget(self, directory, entries):
     directory.forget_metrics_after(2)

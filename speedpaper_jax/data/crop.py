@@ -6,8 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from speedpaper_jax import rules
 from speedpaper_jax.data import decode
-from speedpaper_jax.errors import UserError, did_you_mean
 
 # Left, top, right and bottom as fractions of the image, so that a box fits every decoded scale.
 Box = tuple[float, float, float, float]
@@ -19,6 +19,8 @@ INTERPOLATIONS = {
   "bilinear": Image.Resampling.BILINEAR,
   "bicubic": Image.Resampling.BICUBIC,
 }
+# A small one would enlarge the whole image so much that it does not fit the memory.
+SMALLEST_FRACTION = 0.1
 _ATTEMPTS = 10
 _LONGEST_ASPECT = 100
 
@@ -29,7 +31,7 @@ class EvaluationCrop:
 
   Attributes:
     image_size: side of the square, in pixels.
-    central_fraction: in (0, 1]; how much of the image, along its short side at least, is kept.
+    central_fraction: from 0.1 to 1; how much of the image, along its short side at least, is kept.
     resize: "squash" keeps that fraction of both sides and distorts the aspect, as TF-slim does;
       "short_side" keeps the aspect and cuts the long side more, as torchvision and timm do: the
       short side is resized to image_size / central_fraction and the middle cut out.
@@ -42,15 +44,10 @@ class EvaluationCrop:
   interpolation: str = "bilinear"
 
   def __post_init__(self) -> None:
-    if not (isinstance(self.image_size, int) and self.image_size >= 1):
-      raise UserError(f"image_size is {self.image_size!r}; give a number of pixels ≥ 1.")
-    if not (isinstance(self.central_fraction, int | float) and 0 < self.central_fraction <= 1):
-      raise UserError(f"central_fraction is {self.central_fraction!r}; give one in (0, 1].")
-    if self.resize not in RESIZES:
-      raise UserError(f"Unknown resize '{self.resize}'.{did_you_mean(str(self.resize), RESIZES)}")
-    if self.interpolation not in INTERPOLATIONS:
-      hint = did_you_mean(str(self.interpolation), INTERPOLATIONS)
-      raise UserError(f"Unknown interpolation '{self.interpolation}'.{hint}")
+    rules.IMAGE_SIZE.check("image_size", self.image_size)
+    rules.between(SMALLEST_FRACTION, 1).check("central_fraction", self.central_fraction)
+    rules.one_of(RESIZES).check("resize", self.resize)
+    rules.one_of(INTERPOLATIONS).check("interpolation", self.interpolation)
 
   def __call__(self, image: bytes | np.ndarray) -> np.ndarray:
     """Decodes, crops and resizes an image.

@@ -9,8 +9,9 @@ import tensorflow_datasets as tfds
 
 from speedpaper_jax.data import digits, feature_classes, folder, paths
 from speedpaper_jax.data.decode import DecodeError
+from speedpaper_jax.data.image_files import SUFFIXES
 from speedpaper_jax.data.originals import ORIGINALS
-from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Records
+from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Source
 from speedpaper_jax.errors import UserError, did_you_mean
 
 # Data sets that this package prepares itself, without TensorFlow.
@@ -30,7 +31,7 @@ class Split:
     undecodable: numbers of the records that were found damaged so far, and told once each.
   """
 
-  records: Records
+  records: Source
   num_classes: int
   class_names: tuple[str, ...]
   undecodable: set[int] = dataclasses.field(default_factory=set, compare=False, repr=False)
@@ -83,7 +84,7 @@ def _open_folder(split: str, data_dir: str) -> Split:
   if not data_dir:
     raise UserError(
       "The data set 'folder' is a folder of yours; name it with --config.data.dir=FOLDER. It has a "
-      "folder of images for each class."
+      "folder of images for each class; evaluate takes it as --data_dir=FOLDER."
     )
   source, classes = folder.open_folder(paths.expand(data_dir), split)
   return Split(PreparedRecords(source), num_classes=len(classes), class_names=classes)
@@ -133,6 +134,12 @@ def _not_prepared(root: Path, name: str, base_name: str) -> str:
   if base_name in OWN_DATA_SETS:
     command = f"python -m speedpaper_jax.data.prepare {base_name} --data_dir={root}"
     return f"The data set '{name}' is not prepared in {root}; run `{command}`."
+  if any(path.suffix.lower() in SUFFIXES for path in root.glob("*/*")):
+    return (
+      f"The data set '{name}' is not prepared in {root}, but there are folders of images, which "
+      f"the data set 'folder' reads: train with --config=FILE:data=folder, evaluate with "
+      "--data=folder."
+    )
   if base_name in tfds.list_builders(with_community_datasets=False):
     return f"The data set '{name}' is not prepared in {root}; {_tfds_command(root, name)}."
   here = [path.parent.name for path in _prepared(root, "*/*")]

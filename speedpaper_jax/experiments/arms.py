@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax import hosts
+from speedpaper_jax import hosts, ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import learning_curves, sweep
 from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
@@ -67,6 +67,7 @@ def train(
   for field in ("arms", "rate_factors", "seeds"):
     if not config[field]:
       raise UserError(f"config.{field} is empty; the comparison needs one at least.")
+  _check_runs(config)
   hosts.from_main(lambda: directory.start(config))
   first, *others = config.seeds
   summaries: dict[str, sweep.Summary] = {}
@@ -101,6 +102,16 @@ def train(
     "steps": sum(summary["steps"] for summary in summaries.values()),
     "seconds": sum(summary["seconds"] for summary in summaries.values()),
   }
+
+
+def _check_runs(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError if a field of any run is not valid, before the first of them begins."""
+  for arm in config.arms:
+    for factor in config.rate_factors:
+      try:
+        ranges.check(run_config(config, arm, factor, config.seeds[0]))
+      except UserError as error:
+        raise UserError(f"In the arm '{arm}', at {factor:g} times its rate: {error}") from error
 
 
 def run_config(

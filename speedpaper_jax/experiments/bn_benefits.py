@@ -4,6 +4,7 @@ from typing import Any
 
 import ml_collections
 
+from speedpaper_jax import ranges
 from speedpaper_jax.experiments import arms
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -24,6 +25,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   Raises:
     UserError: see `arms.train`.
   """
+  ranges.check(config, "bn_benefits")
   trained, totals = arms.train(config, directory)
   return {
     **totals,

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from speedpaper_jax import ranges
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.models import features
@@ -35,6 +37,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
+  _check(config)
   comparison = SideBySide(
     networks(config), side_by_side.build_optimizer(config), side_by_side.squared_error
   )
@@ -74,6 +77,20 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       for name in comparison.networks
     },
   }
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+  ranges.check(config, "bn_fc")
+  if config.batch_size > config.train_examples:
+    raise UserError(
+      f"config.batch_size is {config.batch_size}, but there are {config.train_examples} examples "
+      "to train on; set config.train_examples to more."
+    )
+  if config.train_examples % config.batch_size == 1:
+    raise UserError(
+      f"Of {config.train_examples} examples in batches of {config.batch_size} one is left over, "
+      "which has no batch statistics; set another config.batch_size."
+    )
 
 
 def networks(config: ml_collections.ConfigDict) -> dict[str, nn.Module]:

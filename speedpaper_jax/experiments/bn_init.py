@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 from flax.typing import Initializer
 
+from speedpaper_jax import ranges
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError, did_you_mean
@@ -54,6 +55,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
+  ranges.check(config, "bn_init")
   for name in config.deep.initializers:
     if name not in INITIALIZERS:
       raise UserError(

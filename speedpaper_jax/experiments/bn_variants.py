@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from speedpaper_jax import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms
 from speedpaper_jax.experiments.arms import Arm
@@ -31,6 +32,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     raise UserError(
       f"config.baseline='{config.baseline}' is none of the arms: {', '.join(config.arms)}."
     )
+  ranges.check(config, "bn_variants")
   trained, totals = arms.train(config, directory)
   return {
     **totals,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import parallel
+from speedpaper_jax import parallel, ranges
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
@@ -39,6 +39,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
+  ranges.check(config, "covariate_shift")
   nonlinearity_statistics.check_config(config)
   train, test = (
     _images(config, split) for split in (config.data.train_split, config.data.eval_split)

@@ -3,7 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
+from speedpaper_jax import rules
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.run_directory import RunDirectory
+
+_SUMMARY: rules.Rules = {
+  "train": rules.IfPresent({"top1": rules.FRACTION}),
+  "diverged_at": rules.IfPresent(rules.STEP),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +75,22 @@ def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
 
 
 def read(directory: RunDirectory, name: str) -> LearningCurve:
-  """The curve of a run of a sweep that has its summary."""
+  """The curve of a run of a sweep that has its summary.
+
+  Raises:
+    UserError: the summary is missing or damaged.
+  """
   run = run_directory(directory, name)
   summary = run.read("summary.json")
-  evaluations = [entry for entry in run.metrics() if entry["split"] == "eval"]
+  try:
+    rules.check(summary, _SUMMARY)
+  except UserError as error:
+    raise UserError(f"{run.path / 'summary.json'} is damaged: {error}") from error
+  evaluations = [
+    entry
+    for entry in run.metrics()
+    if entry["split"] == "eval" and {"top1", "loss"} <= entry.keys()
+  ]
   return LearningCurve(
     steps=[entry["step"] for entry in evaluations],
     top1=[entry["top1"] for entry in evaluations],

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from speedpaper_jax import ranges
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
@@ -40,6 +41,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
+  ranges.check(config, "mnist_bn")
   nonlinearity_statistics.check_config(config)
   comparison = SideBySide(
     networks(config), side_by_side.build_optimizer(config), side_by_side.cross_entropy

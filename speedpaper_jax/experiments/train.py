@@ -26,6 +26,7 @@ from speedpaper_jax.normalization import DEFAULT, Normalization
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.profiling import Profiler, Steps
 from speedpaper_jax.progress import Progress
+from speedpaper_jax.run_data import RunData
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
 from speedpaper_jax.throughput import Clock
@@ -59,6 +60,8 @@ def run(
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
   train_split = open_split(config.data.name, config.data.train_split, config.data.dir)
   eval_split = open_split(config.data.name, config.data.eval_split, config.data.dir)
+  data = RunData.of(config.data, train_split, eval_split)
+  data.check_processes()
   durations = Durations(config.batch_size, len(train_split))
   plan = Plan.of(config, durations)
   model = build.build_model(config, train_split.num_classes, mesh)
@@ -69,7 +72,7 @@ def run(
   source = None
   if config.init_from and not hosts.from_main(directory.has_checkpoint):
     source = model_directory.load(pathlib.Path(config.init_from), mesh)
-    fine_tuning.transfer(config, source, template, train_split.num_classes)
+    fine_tuning.transfer(config, source, template, train_split.class_names)
   normalization = _normalization(config, directory, source)
   description = describe_model(config, train_split, normalization)
   preprocessing = description.preprocessing
@@ -78,6 +81,7 @@ def run(
   def start() -> None:
     for name in directory.start(config):
       warn(f"continuing with another config.{name} than the run began with.")
+    data.check(directory)
     directory.write("model.json", description.to_json())
 
   hosts.from_main(start)
@@ -96,16 +100,16 @@ def run(
       if hosts.is_main():
         _tell_of_other_replicas(config, record["devices"], mesh.size)
     elif source is not None:
-      variables, new = fine_tuning.transfer(config, source, state, train_split.num_classes)
-      state = TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+      taken = fine_tuning.transfer(config, source, state, train_split.class_names)
+      state = TrainState.create(taken.variables, optimizer, with_average=config.average_decay > 0)
       state = parallel.replicate(mesh, state)
-      except_for = f", except for {', '.join(new)}" if new else ""
-      print(f"starting from the weights in {config.init_from}{except_for}", flush=True)
+      print(f"starting from the weights in {config.init_from}{taken}", flush=True)
     train_step = compiling.result()
     first_step = int(state.step)
 
     def resume() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
       directory.save_config(config)
+      data.save(directory, first_step)
       directory.forget_metrics_after(first_step)
       if first_step:
         print(f"resuming after step {first_step}", flush=True)

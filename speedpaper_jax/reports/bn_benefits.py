@@ -8,8 +8,10 @@ import matplotlib.axes
 import matplotlib.figure
 from matplotlib.ticker import PercentFormatter
 
+from speedpaper_jax import rules
 from speedpaper_jax.experiments import learning_curves
 from speedpaper_jax.experiments.learning_curves import LearningCurve, arm_name, run_name
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -76,6 +78,20 @@ FACTORS = {
   ),
 }
 
+_CONFIG: rules.Rules = {
+  "benefit": rules.one_of(FACTORS),
+  "factor_values": rules.several(rules.FINITE, 1),
+  "rate_factors": rules.several(rules.ABOVE_ZERO, 1),
+  "seeds": rules.several(rules.SEED, 1),
+  "base": {"data": {"name": rules.TEXT}},
+}
+_SUMMARY: rules.Rules = {
+  "runs": rules.COUNT,
+  "seconds": rules.AT_LEAST_ZERO,
+  "chance": rules.FRACTION,
+  "arms": rules.Each({"rate_factor": rules.ABOVE_ZERO}),
+}
+
 
 class Cell(NamedTuple):
   """A network at one value of the factor, with a curve for each seed."""
@@ -114,7 +130,8 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the comparison or of one of its runs is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", _SUMMARY)
   factor, seeds = FACTORS[config["benefit"]], config["seeds"]
   cells = [
     _cell(directory, config, summary, value, network)
@@ -217,6 +234,8 @@ def _change(factor: Factor, cells: Sequence[Cell]) -> str:
   """The effect of the factor beside the spread between seeds."""
   first, *others = cells
   network = _sentence_start(LABELS[first.network])
+  if not others:
+    return f"{network}, {factor.label} {factor.text(first.value)} is the only value that was tried."
   best = max(others, key=lambda cell: statistics.mean(cell.final_top1))
   change = 100 * (statistics.mean(best.final_top1) - statistics.mean(first.final_top1))
   if len(first.curves) == 1:

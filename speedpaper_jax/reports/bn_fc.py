@@ -9,7 +9,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax.reports import ridgelines
+from speedpaper_jax import rules
+from speedpaper_jax.reports import contents, ridgelines
 from speedpaper_jax.reports.drawing import draw, set_log_scale
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -25,6 +26,21 @@ _RIDGES = (
   "normalization changes nothing in inference."
 )
 
+_CONFIG: rules.Rules = {
+  "activation": rules.one_of(_ACTIVATIONS),
+  "input_batch_norm": rules.SWITCH,
+  "epochs": rules.whole(0, 2**20),
+  "batch_size": rules.ROWS,
+  "train_examples": rules.ROWS,
+  "test_examples": rules.ROWS,
+  "hidden_layers": rules.whole(2, 10_000),
+  "hidden_units": rules.ROWS,
+  "initial_std": rules.ABOVE_ZERO,
+  "initial_bias": rules.FINITE,
+  "batch_norm": {"decay": rules.FRACTION_BELOW_ONE},
+  "optimizer": {"name": rules.TEXT, "learning_rate": rules.ABOVE_ZERO},
+}
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws loss, fits and distributions, and says what the losses came to.
@@ -32,8 +48,9 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
-  arrays = directory.read_arrays()
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", {"test_variance": rules.ABOVE_ZERO})
+  arrays = _read_arrays(directory, config)
   layers = evenly_spaced(range(arrays["with/inputs"].shape[1]), _MOST_LAYERS)
   epochs = shown_epochs(config["epochs"])
   draw(
@@ -86,6 +103,20 @@ def present(directory: RunDirectory) -> Page:
       Section("What was trained", paragraphs=_settings(config)),
     ],
   )
+
+
+def _read_arrays(directory: RunDirectory, config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  axes = {"test_x": "X", "test_y": "X"}
+  for network in TWO_NETWORKS:
+    axes |= {f"{network}/test_loss": "E", f"{network}/outputs": "EX"}
+    axes |= {f"{network}/inputs": "ELN", f"{network}/activations": "ELN"}
+  lengths = {"E": config["epochs"] + 1, "L": config["hidden_layers"]}
+  arrays = contents.read_arrays(directory, axes, **lengths)
+  if arrays["with/inputs"].shape[-1] % len(arrays["test_x"]):
+    raise contents.damaged(
+      directory, "arrays.npz", "'with/inputs' does not have as many values for each example."
+    )
+  return arrays
 
 
 def result(arrays: Mapping[str, np.ndarray], variance: float) -> str:

@@ -9,6 +9,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from speedpaper_jax import rules
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -33,6 +35,28 @@ _FAILURES = {
   "nan": "NaN from layer",
 }
 
+_CONFIG: rules.Rules = {
+  "batch_size": rules.ROWS,
+  "data": {"name": rules.TEXT},
+  "optimizer": {"name": rules.TEXT},
+  "deep": dict.fromkeys(("layers", "units", "batch_size", "seeds"), rules.ROWS),
+  "trained": {
+    **dict.fromkeys(("layers", "units", "seeds"), rules.ROWS),
+    "steps": rules.STEP,
+    "learning_rates": rules.several(rules.ABOVE_ZERO, 1),
+  },
+}
+_DEVIATIONS: rules.Rules = {
+  **dict.fromkeys(("first", "last", "last_in_float64"), rules.or_nothing(rules.AT_LEAST_ZERO_64)),
+  **dict.fromkeys(_FAILURES, rules.several(rules.or_nothing(rules.ROWS))),
+}
+_ACCURACIES: rules.Rules = {"top1": rules.several(rules.FRACTION, 1)}
+_SUMMARY: rules.Rules = {
+  "deep": rules.Each(dict.fromkeys(TWO_NETWORKS, _DEVIATIONS)),
+  "scales": rules.several(rules.ABOVE_ZERO, 1),
+  "trained": dict.fromkeys(TWO_NETWORKS, _ACCURACIES),
+}
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws deviations by layer and accuracies by initial scale, and says what became of them.
@@ -40,8 +64,9 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
-  arrays = directory.read_arrays()
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", _SUMMARY)
+  arrays = _read_arrays(directory, summary)
   deep, trained = config["deep"], config["trained"]
   draw(
     directory,
@@ -93,6 +118,20 @@ def present(directory: RunDirectory) -> Page:
       ),
     ],
   )
+
+
+def _read_arrays(directory: RunDirectory, summary: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  axes = {"scales": "K"}
+  for network in TWO_NETWORKS:
+    axes[f"trained/{network}"] = "KR"
+    for initializer in summary["deep"]:
+      for dtype in ("float32", "float64"):
+        axes[f"deep/{initializer}/{network}/{dtype}"] = "SL"
+  unknown = [initializer for initializer in summary["deep"] if initializer not in _INITIALIZERS]
+  if unknown or not summary["deep"]:
+    what = f"it has the unknown '{unknown[0]}'." if unknown else "it is empty."
+    raise contents.damaged(directory, "summary.json", f"deep: {what}")
+  return contents.read_arrays(directory, axes, K=len(summary["scales"]))
 
 
 def result(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

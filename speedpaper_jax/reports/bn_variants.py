@@ -9,9 +9,11 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
+from speedpaper_jax import rules
 from speedpaper_jax.experiments import learning_curves
 from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
 from speedpaper_jax.papers import batch_norm as paper
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, percent
@@ -26,6 +28,35 @@ _COLORS = dict(zip(NAMES, COLORS, strict=False))
 # What section 4.2.2 says of the controls, which Figure 3 leaves out.
 _CONTROLS_IN_THE_PAPER = {"inception_x5": "diverges", "inception_sigmoid": "chance"}
 
+_RATE: rules.Rules = {"learning_rate": rules.IfPresent(rules.ABOVE_ZERO)}
+_CONFIG: rules.Rules = {
+  "seeds": rules.several(rules.SEED, 1),
+  "rate_factors": rules.several(rules.ABOVE_ZERO, 1),
+  "baseline": rules.one_of(NAMES),
+  "arms": rules.Each({"optimizer": rules.IfPresent(_RATE)}),
+  "base": {"data": {"name": rules.TEXT}, "optimizer": {"learning_rate": rules.ABOVE_ZERO}},
+}
+
+
+def _summary_rules(seeds: int) -> rules.Rules:
+  def by_seed(rule: rules.Rule) -> rules.Rule:
+    return rules.several(rule, seeds, seeds)
+
+  arm = {
+    "rate_factor": rules.ABOVE_ZERO,
+    "best_top1": by_seed(rules.FRACTION),
+    "diverged_at": by_seed(rules.or_nothing(rules.STEP)),
+    "steps_to_target": by_seed(rules.or_nothing(rules.AT_LEAST_ZERO)),
+    "speedup": by_seed(rules.or_nothing(rules.AT_LEAST_ZERO)),
+  }
+  return {
+    "runs": rules.COUNT,
+    "seconds": rules.AT_LEAST_ZERO,
+    "chance": rules.FRACTION,
+    "targets": by_seed(rules.or_nothing(rules.FRACTION)),
+    "arms": rules.Each(arm),
+  }
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws the curves of all runs, and sets Figure 3's table beside ours.
@@ -33,8 +64,11 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the comparison or of one of its runs is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", _summary_rules(len(config["seeds"])))
   arms = [arm for arm in NAMES if arm in summary["arms"]]
+  if config["baseline"] not in arms:
+    raise contents.damaged(directory, "summary.json", "arms lacks the baseline.")
   factors, seeds = config["rate_factors"], config["seeds"]
 
   def curve(arm: str, factor: float, seed: int) -> LearningCurve:

@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
+from speedpaper_jax import rules
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, percent
@@ -16,6 +18,19 @@ from speedpaper_jax.reports.rendering import flatten, show
 from speedpaper_jax.run_directory import RunDirectory
 
 _NOTHING = "–"
+_CONFIG: rules.Rules = {
+  "experiment": rules.IfPresent(rules.TEXT),
+  "data": rules.IfPresent(
+    {"name": rules.IfPresent(rules.TEXT), "eval_split": rules.IfPresent(rules.TEXT)}
+  ),
+}
+_SUMMARY: rules.Rules = {
+  "steps": rules.IfPresent(rules.STEP),
+  "seconds": rules.IfPresent(rules.AT_LEAST_ZERO),
+  "eval": rules.IfPresent(contents.EVALUATION),
+  "diverged_at": rules.IfPresent(rules.STEP),
+  "command": rules.IfPresent(rules.TEXT),
+}
 _STYLES = list(itertools.product(("-", "--", ":", "-."), COLORS))
 
 
@@ -33,8 +48,8 @@ class _Run:
     ended = (directory.path / "summary.json").exists()
     return cls(
       label,
-      dict(flatten(directory.read("config.json"))),
-      directory.read("summary.json") if ended else None,
+      dict(flatten(contents.read(directory, "config.json", _CONFIG))),
+      contents.read(directory, "summary.json", _SUMMARY) if ended else None,
       directory.metrics(),
     )
 

@@ -6,7 +6,8 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from speedpaper_jax.reports import covariate_shift_maps
+from speedpaper_jax import rules
+from speedpaper_jax.reports import contents, covariate_shift_maps
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -26,6 +27,29 @@ _LITERATURE = (
   "change about that.",
 )
 
+_CONFIG: rules.Rules = {
+  "data": {"name": rules.TEXT, "image_size": rules.IMAGE_SIZE},
+  "batch_size": rules.ROWS,
+  "measure_every": rules.STEP,
+  "measured_examples": rules.ROWS,
+  "batch_norm": {"decay": rules.FRACTION_BELOW_ONE},
+  "optimizer": {
+    "name": rules.TEXT,
+    "momentum": rules.FRACTION_BELOW_ONE,
+    "learning_rate": rules.ABOVE_ZERO,
+  },
+}
+_DRIFTS: rules.Rules = {
+  "top1": rules.FRACTION,
+  "drift": contents.LOSS,
+  "unnormalized_drift": contents.LOSS,
+}
+_SUMMARY: rules.Rules = {
+  "steps": rules.STEP,
+  "layers": rules.several(rules.TEXT, 1),
+  "networks": dict.fromkeys(TWO_NETWORKS, _DRIFTS),
+}
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws mean, deviation and drift of every layer's inputs, and says what the drift is.
@@ -33,8 +57,12 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
-  arrays = directory.read_arrays()
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", _SUMMARY)
+  arrays = contents.read_arrays(
+    directory, covariate_shift_maps.axes(TWO_NETWORKS), L=len(summary["layers"])
+  )
+  contents.check_steps(directory, arrays["step"])
   labels = module_labels(summary["layers"])
   covariate_shift_maps.draw(directory, arrays, TWO_NETWORKS, labels, height=8.4)
   draw(directory, "accuracy", lambda figure: _paint_accuracy(figure, arrays), height=3.6)

@@ -1,6 +1,6 @@
 """The figure of internal covariate shift that two reports have: mean, deviation, drift by layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,14 @@ BY_CONSTRUCTION = (
 )
 
 _DRIFTS = ("drift", "unnormalized_drift")
+
+
+def axes(networks: Collection[str]) -> dict[str, str]:
+  """Of the arrays, as `contents.read_arrays` takes them: T measurements, L layers."""
+  of_networks = {f"{network}/top1": "T" for network in networks}
+  for network in networks:
+    of_networks |= {f"{network}/{name}": "TL" for name in ("mean", "std", *_DRIFTS)}
+  return {"step": "T", **of_networks}
 
 
 def draw(

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from speedpaper_jax import rules
 from speedpaper_jax.papers import batch_norm
 from speedpaper_jax.papers.batch_norm import Curve
-from speedpaper_jax.reports import covariate_shift_maps
+from speedpaper_jax.reports import contents, covariate_shift_maps
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -26,6 +27,15 @@ _PLATEAU = 0.2  # accuracy; chance is 0.1
 _NOTHING = "–"
 _SCALE = ", whose axis of steps has no numbers and is taken to end at 50,000"
 
+_CONFIG: rules.Rules = {
+  "data": {"name": rules.TEXT},
+  "hidden_layers": rules.ROWS,
+  "hidden_units": rules.ROWS,
+  "batch_size": rules.ROWS,
+  "initial_std": rules.ABOVE_ZERO,
+  "optimizer": {"name": rules.TEXT, "learning_rate": rules.ABOVE_ZERO},
+}
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws Figure 1, and what γ and β are for, and says what the accuracies came to.
@@ -33,9 +43,12 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = directory.read("config.json")
+  config = contents.read(directory, "config.json", _CONFIG)
   directory.read("summary.json")
-  arrays = directory.read_arrays()
+  axes = {f"{network}/percentiles": "TPU" for network in LABELS}
+  axes |= covariate_shift_maps.axes(LABELS)
+  arrays = contents.read_arrays(directory, axes, P=3, L=config["hidden_layers"])
+  contents.check_steps(directory, arrays["step"])
   is_of_the_paper = config["data"]["name"] == "mnist"
   data = "MNIST" if is_of_the_paper else config["data"]["name"]
   accuracies = batch_norm.figure_1a() if is_of_the_paper else {}

@@ -13,8 +13,9 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from speedpaper_jax import provenance
+from speedpaper_jax import provenance, rules
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import DARK, DOTS_PER_INCH, LIGHT
 from speedpaper_jax.reports.page import Figure, Page, Table
 from speedpaper_jax.run_directory import RunDirectory
@@ -27,6 +28,13 @@ _NO_NUMBER = re.compile(r"[-–—]?|[a-z]+")
 
 _LONGEST_LINE = 68
 _PAGE_PIXELS_PER_INCH = 108
+
+_RECORD: rules.Rules = {
+  "command": rules.IfPresent(rules.TEXT),
+  "finished": rules.IfPresent(rules.TEXT),
+  "machine": rules.IfPresent(rules.Each(rules.TEXT)),
+  "versions": rules.IfPresent(rules.Each(rules.TEXT)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Record:
     Raises:
       UserError: config.json or summary.json is missing or damaged.
     """
-    summary = directory.read("summary.json")
+    summary = contents.read(directory, "summary.json", _RECORD)
     return cls(
       command=summary.get("command", ""),
       finished=summary.get("finished", "").replace("T", " ").replace("+00:00", " UTC"),

@@ -7,9 +7,11 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
+from speedpaper_jax import rules
+from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
-from speedpaper_jax.reports.quantities import duration, percent
+from speedpaper_jax.reports.quantities import duration, nats, percent
 from speedpaper_jax.run_directory import RunDirectory
 
 _TITLES = {
@@ -22,6 +24,7 @@ _TITLES = {
 }
 _LONGEST_LIST_OF_CLASSES = 20
 _LONGEST_TABLE = 20
+_EVALUATED = {"top1", "top5", "loss"}
 
 _FIGURE_3 = "1502.03167, Figure 3"
 _TABLE_2 = "1602.07261, Table 2"
@@ -42,6 +45,37 @@ _PUBLISHED = {
   "inception_resnet_v2": [("Inception-ResNet-v2", "80.1", "95.1", _TABLE_2)],
 }
 
+_CONFIG: rules.Rules = {
+  "init_from": rules.IfPresent(rules.TEXT),
+  "model": {"name": rules.TEXT},
+  "data": {
+    "name": rules.TEXT,
+    "train_split": rules.TEXT,
+    "eval_split": rules.TEXT,
+    "image_size": rules.IMAGE_SIZE,
+  },
+  "duration": rules.TEXT,
+  "batch_size": rules.ROWS,
+  "optimizer": {
+    "name": rules.TEXT,
+    "learning_rate": rules.ABOVE_ZERO,
+    "base_batch_size": rules.ROWS,
+  },
+}
+_SUMMARY: rules.Rules = {
+  "steps": rules.STEP,
+  "seconds": rules.AT_LEAST_ZERO,
+  "eval": rules.IfPresent(contents.EVALUATION),
+  "best": rules.IfPresent({"step": rules.STEP, "top1": rules.FRACTION}),
+  "diverged_at": rules.IfPresent(rules.STEP),
+}
+_DESCRIPTION: rules.Rules = {
+  "name": rules.TEXT,
+  "dialect": rules.TEXT,
+  "num_classes": rules.CLASSES,
+  "class_names": rules.several(rules.TEXT),
+}
+
 
 def present(directory: RunDirectory) -> Page:
   """Draws loss and accuracy against steps, and says what the run came to.
@@ -49,8 +83,10 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config, summary = directory.read("config.json"), directory.read("summary.json")
-  description, entries = directory.read("model.json"), directory.metrics()
+  config = contents.read(directory, "config.json", _CONFIG)
+  summary = contents.read(directory, "summary.json", _SUMMARY)
+  description = contents.read(directory, "model.json", _DESCRIPTION)
+  entries = directory.metrics()
   draw(directory, "top1", lambda figure: _paint(figure, entries, "top1"))
   draw(directory, "loss", lambda figure: _paint(figure, entries, "loss"))
   network, data = config["model"]["name"], config["data"]["name"]
@@ -133,7 +169,7 @@ def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     rows = [
       ("top-1 accuracy", percent(metrics["top1"])),
       ("top-5 accuracy", percent(metrics["top5"])),
-      ("cross-entropy", f"{metrics['loss']:.4f} nats"),
+      ("cross-entropy", f"{nats(metrics['loss'])} nats"),
       ("held-out images", f"{metrics['count']:,}"),
     ]
   rows += [
@@ -181,7 +217,9 @@ def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
 
 
 def _evaluations(entries: Sequence[Mapping[str, Any]]) -> Table:
-  evaluations = [entry for entry in entries if entry["split"] == "eval"]
+  evaluations = [
+    entry for entry in entries if entry["split"] == "eval" and entry.keys() >= _EVALUATED
+  ]
   shown = evenly_spaced(evaluations, _LONGEST_TABLE)
   which = "Evaluations" if len(shown) == len(evaluations) else "Some of the evaluations"
   return Table(
@@ -191,7 +229,7 @@ def _evaluations(entries: Sequence[Mapping[str, Any]]) -> Table:
         f"{entry['step']:,}",
         f"{100 * entry['top1']:.2f}",
         f"{100 * entry['top5']:.2f}",
-        f"{entry['loss']:.4f}",
+        nats(entry["loss"]),
       )
       for entry in shown
     ],
@@ -215,7 +253,7 @@ def _paint(
     ("train", "training batches", COLORS[0], ""),
     ("eval", "held-out images", COLORS[1], "o"),
   ):
-    points = [entry for entry in entries if entry["split"] == split]
+    points = [entry for entry in entries if entry["split"] == split and key in entry]
     axes.plot(
       [point["step"] for point in points],
       [factor * point[key] for point in points],

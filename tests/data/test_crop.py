@@ -154,5 +154,5 @@ class TestShortSide:
   [("resize", "short", "short_side"), ("interpolation", "bicubc", "bicubic")],
 )
 def test_an_unknown_choice_is_refused_with_the_nearest_one(field, value, nearest):
-  with pytest.raises(UserError, match=rf"Unknown {field} '{value}'. Did you mean '{nearest}'\?"):
+  with pytest.raises(UserError, match=rf"{field}='{value}' is unknown. Did you mean '{nearest}'\?"):
     EvaluationCrop(32, **{field: value})

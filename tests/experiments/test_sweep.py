@@ -152,7 +152,7 @@ class TestWithoutTraining:
   def test_a_mistake_in_a_config_is_told(self, configs, tmp_path, monkeypatch):
     """And can be mended in the same directory, where nothing was trained with it."""
     wrong = sweep.apply(configs["one"], ml_collections.ConfigDict({"batch_size": 0}))
-    with pytest.raises(UserError, match=r"config\.batch_size is 0; it must be at least 1"):
+    with pytest.raises(UserError, match=r"config\.batch_size is 0; it must be a whole"):
       sweep.run({"one": wrong}, RunDirectory(tmp_path))
     monkeypatch.setattr(train, "run", fake_training.run)
     assert sweep.run(configs, RunDirectory(tmp_path)).keys() == {"one", "two"}

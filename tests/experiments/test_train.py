@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from speedpaper_jax import model_directory, parallel
 from speedpaper_jax.checkpoint import Checkpoints
@@ -267,6 +269,49 @@ class TestInterruption:
     monkeypatch.setattr(Checkpoints, "close", interrupt_and_close)
     assert train.run(config, directory)["steps"] == 12
     assert saved_steps(directory) == [8, 12]
+
+
+class TestData:
+  """A run goes on with the classes that it began with."""
+
+  @pytest.fixture
+  def folder(self, config, tmp_path):
+    """Two classes of one colour each, of which the config is."""
+    folder = tmp_path / "folder"
+    for split in ("train", "test"):
+      for name, value in (("ant", 0), ("bee", 200)):
+        (folder / split / name).mkdir(parents=True)
+        for index in range(4):
+          Image.new("L", (16, 16), value + index).save(folder / split / name / f"{index}.png")
+    config.data.update(name="folder", dir=str(folder), eval_split="test")
+    config.duration = "1 steps"
+    return folder
+
+  def test_of_other_names_it_leaves_everything_as_it_is(self, config, directory, folder):
+    train.run(config, directory)
+    assert directory.read("data.json")["train"]["examples"] == 8
+    before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    config.duration = "2 steps"
+    for split in ("train", "test"):
+      (folder / split / "ant").rename(folder / split / "wasp")
+    with pytest.raises(UserError, match=r"with other classes .*: new 'wasp', gone 'ant'"):
+      train.run(config, directory)
+    for split in ("train", "test"):
+      (folder / split / "wasp").rename(folder / split / "ant")
+      shutil.copytree(folder / split / "ant", folder / split / "cat")
+    with pytest.raises(UserError, match=r"with other classes .*: new 'cat'\. Choose another"):
+      train.run(config, directory)
+    after = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    assert after == before
+    model_directory.load(directory.path, parallel.make_mesh())
+
+  def test_with_more_images_it_goes_on_and_says_so(self, config, directory, folder, capsys):
+    train.run(config, directory)
+    Image.new("L", (16, 16)).save(folder / "train" / "ant" / "4.png")
+    config.duration = "2 steps"
+    assert train.run(config, directory)["steps"] == 2
+    assert "(8 before, 9 now)" in capsys.readouterr().err
+    assert directory.read("data.json")["changes"][0]["until_step"] == 1
 
 
 class TestFineTuning:
