@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
   config = model.config
   data = _data(config.data)
   config.eval_batch_size = inference_flags.BATCH_SIZE.value or config.eval_batch_size
-  opened = open_split(data.name, data.eval_split, data.dir)
+  opened = hosts.in_all(lambda: open_split(data.name, data.eval_split, data.dir))
   RunData(opened.class_names, {"eval": Images.of(data.eval_split, opened)}).check_processes()
   eval_split, note = relabel.by_name(opened, model.description.class_names)
   if note and hosts.is_main():

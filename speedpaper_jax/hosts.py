@@ -14,7 +14,7 @@ import signal
 import types
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted, StopSignal
 
 PyTree = Any
+Result = TypeVar("Result")
 Plain = Any  # None, booleans, numbers, text, and lists and dicts of these, keys being text
 
 _LARGEST_PIECE = 2**26  # bytes sent at a time, so that devices need little memory for it
@@ -240,6 +241,19 @@ def check_all(mistake: str | None) -> None:
   for message in gather(mistake or ""):
     if message:
       raise UserError(message)
+
+
+def in_all(function: Callable[[], Result]) -> Result:
+  """Calls `function` in every process; a UserError of one of them is raised in all."""
+  mistake = None
+  try:
+    result = function()
+  except UserError as error:
+    if not are_several():
+      raise
+    mistake = f"Process {jax.process_index()}: {error}"
+  check_all(mistake)
+  return result
 
 
 def leave() -> None:

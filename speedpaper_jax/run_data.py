@@ -4,7 +4,7 @@ The names of the classes are in model.json, with the network that they belong to
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import ml_collections
 
 from speedpaper_jax import hosts
 from speedpaper_jax.data import class_names
-from speedpaper_jax.data.sources import Split
+from speedpaper_jax.data.sources import Split, open_split
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -82,15 +82,6 @@ class RunData:
   class_names: tuple[str, ...]
   images: dict[str, Images]
 
-  @classmethod
-  def of(cls, config: ml_collections.ConfigDict, train: Split, evaluation: Split) -> "RunData":
-    """Those of a config's section `data`, opened."""
-    images = {
-      "train": Images.of(config.train_split, train),
-      "eval": Images.of(config.eval_split, evaluation),
-    }
-    return cls(train.class_names, images)
-
   def check_processes(self) -> None:
     """Compares the data that each process of the run has; all of them have to come here.
 
@@ -109,6 +100,30 @@ class RunData:
     Raises:
       UserError: the classes are others, or data.json is damaged.
     """
+    for purpose, numbers in self._changes(directory):
+      warn(
+        f"the {_PURPOSES[purpose]} are others than in the run's earlier sessions ({numbers}); "
+        f"{_CONSEQUENCES[purpose]}."
+      )
+
+  def check_equal(self, directory: RunDirectory) -> None:
+    """As `check`, where a run is to be compared with others.
+
+    Raises:
+      UserError: the classes or the images are others, or data.json is damaged.
+    """
+    for purpose, numbers in self._changes(directory):
+      raise UserError(
+        f"'{directory.path}' holds a run with other {_PURPOSES[purpose]} ({numbers}); choose "
+        "another --workdir, or remove that directory to do the run again."
+      )
+
+  def _changes(self, directory: RunDirectory) -> Iterator[tuple[str, str]]:
+    """The purpose of images that have changed, and how many they are.
+
+    Raises:
+      UserError: the classes are others, or data.json is damaged.
+    """
     if not (directory.has_checkpoint() or (directory.path / "summary.json").exists()):
       return  # the run begins anew
     before = _known_class_names(directory)
@@ -119,13 +134,9 @@ class RunData:
         "weights, or give the data their former classes back."
       )
     saved = _read(directory)
-    for purpose, what in _PURPOSES.items():
-      was, are = saved.images.get(purpose), self.images[purpose]
-      if was and not are.are(was):
-        warn(
-          f"the {what} are others than in the run's earlier sessions ({are.beside(was)}); "
-          f"{_CONSEQUENCES[purpose]}."
-        )
+    for purpose, was in saved.images.items():
+      if not self.images[purpose].are(was):
+        yield purpose, self.images[purpose].beside(was)
 
   def save(self, directory: RunDirectory, step: int) -> None:
     """Writes data.json; the data of earlier sessions stay there, where they were others.
@@ -151,6 +162,35 @@ class _Saved:
 
   images: Mapping[str, Images] = dataclasses.field(default_factory=dict)
   changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def is_known(directory: RunDirectory) -> bool:
+  """Whether a run has left word of its data."""
+  return (directory.path / NAME).exists()
+
+
+def open_data(config: ml_collections.ConfigDict) -> tuple[RunData, Split, Split]:
+  """Opens the data of a config's section `data`, in all processes that come here.
+
+  Returns:
+    What there is to remember of them; the training images, and those to evaluate on.
+
+  Raises:
+    UserError: in all processes, if one cannot open them, or has others than the main one.
+  """
+
+  def open_both() -> tuple[Split, Split]:
+    train = open_split(config.name, config.train_split, config.dir)
+    return train, open_split(config.name, config.eval_split, config.dir)
+
+  train, evaluation = hosts.in_all(open_both)
+  images = {
+    "train": Images.of(config.train_split, train),
+    "eval": Images.of(config.eval_split, evaluation),
+  }
+  data = RunData(train.class_names, images)
+  data.check_processes()
+  return data, train, evaluation
 
 
 def _other_than_main(main: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
@@ -180,7 +220,7 @@ def _known_class_names(directory: RunDirectory) -> list[str]:
 
 
 def _read(directory: RunDirectory) -> _Saved:
-  if not (directory.path / NAME).exists():
+  if not is_known(directory):
     return _Saved()
   try:
     content = directory.read(NAME)

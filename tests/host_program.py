@@ -57,6 +57,7 @@ def main(argv):
       lambda: hosts.check_all(f"Process {index} has found a mistake." if index else None)
     ),
     "other data": told(RunData(("a", "b")[:: 1 - 2 * index], {}).check_processes),
+    "opened by one": told(lambda: hosts.in_all(fail if index else lambda: None)),
     "bytes": {name: array.tobytes().hex() for name, array in received.items()},
     "owners": [device.process_index for device in mesh.devices],
     "rows": np.asarray(jax.jit(lambda x: x, out_shardings=replicated(mesh))(rows)).tolist(),

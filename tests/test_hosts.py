@@ -62,6 +62,10 @@ def test_a_mistake_that_any_process_has_found_ends_all(results):
   assert in_all(results, "found by one") == "Process 1 has found a mistake."
 
 
+def test_what_one_process_cannot_do_ends_all(results):
+  assert in_all(results, "opened by one") == "Process 1: Process 1 has found a mistake."
+
+
 def test_nothing_that_a_message_holds_is_run(monkeypatch):
   """A process that is not the main one reads what another host sent: JSON, never a pickle."""
 
@@ -120,6 +124,7 @@ class TestAlone:
     assert hosts.arrays_from_main(arrays, None) is arrays
     hosts.check_same("config", "any text")
     assert hosts.gather("any text") == ["any text"]
+    assert hosts.in_all(lambda: arrays) is arrays
     hosts.check_all(None)
     hosts.leave()
 

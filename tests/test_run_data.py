@@ -109,6 +109,15 @@ class TestImages:
     with_images("eval", split="test[:100%]").check(directory)
     assert capsys.readouterr().err == ""
 
+  @pytest.mark.parametrize("purpose", ["train", "eval"])
+  def test_others_are_refused_where_runs_are_compared(self, directory, purpose):
+    DATA.check_equal(directory)
+    what = {"train": "training images", "eval": "images to evaluate on"}[purpose]
+    with pytest.raises(
+      UserError, match=rf"holds a run with other {what} \(.*; choose another --work"
+    ):
+      with_images(purpose, examples=7).check_equal(directory)
+
   def test_a_change_is_recorded_with_its_step(self, directory):
     changed = with_images("train", examples=95, files="more")
     changed.save(directory, 5)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from speedpaper_jax import hosts
+from speedpaper_jax import hosts, run_data
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import learning_curves, loop, train
 from speedpaper_jax.run_directory import RunDirectory
@@ -35,7 +35,7 @@ def run(
 
   Raises:
     UserError: a config, the data or a checkpoint does not do, or a run in the directory was made
-      with another config.
+      with another config or other data.
     Interrupted: SIGINT or SIGTERM came; the same call continues.
   """
   return {
@@ -91,6 +91,9 @@ def _run_once(
 
   before = hosts.from_main(summary_of_before)
   if before is not None:
+    if hosts.from_main(lambda: run_data.is_known(this)):
+      data, _, _ = run_data.open_data(config.data)
+      hosts.from_main(lambda: data.check_equal(this))
     print(f"{count}, {name}: done before", flush=True)
     return before
   print(f"{count}, {name}", flush=True)

@@ -12,10 +12,10 @@ import ml_collections
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, fine_tuning, hosts, model_directory, parallel, ranges
+from speedpaper_jax import build, fine_tuning, hosts, model_directory, parallel, ranges, run_data
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.data.pipeline import train_batches
-from speedpaper_jax.data.sources import Split, open_split
+from speedpaper_jax.data.sources import Split
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import warn
 from speedpaper_jax.evaluation import Evaluator
@@ -26,7 +26,6 @@ from speedpaper_jax.normalization import DEFAULT, Normalization
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.profiling import Profiler, Steps
 from speedpaper_jax.progress import Progress
-from speedpaper_jax.run_data import RunData
 from speedpaper_jax.run_directory import RunDirectory
 from speedpaper_jax.step import TrainState, make_train_step
 from speedpaper_jax.throughput import Clock
@@ -58,10 +57,7 @@ def run(
   ranges.check(config)
   mesh = parallel.make_mesh()
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
-  train_split = open_split(config.data.name, config.data.train_split, config.data.dir)
-  eval_split = open_split(config.data.name, config.data.eval_split, config.data.dir)
-  data = RunData.of(config.data, train_split, eval_split)
-  data.check_processes()
+  data, train_split, eval_split = run_data.open_data(config.data)
   durations = Durations(config.batch_size, len(train_split))
   plan = Plan.of(config, durations)
   model = build.build_model(config, train_split.num_classes, mesh)

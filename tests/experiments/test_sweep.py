@@ -1,6 +1,8 @@
 """Many runs of the training loop, with the tiny network: each once, whatever comes of it."""
 
+import json
 import os
+import shutil
 import signal
 
 import compilation
@@ -104,6 +106,17 @@ class TestRun:
     with pytest.raises(UserError, match=r"low' holds a run with another config\.optimizer\.learn"):
       sweep.run(at_rates(base, low=0.03), directory)
     assert summaries(directory) == before
+
+  def test_other_data_are_refused(self, base, ended, tmp_path, monkeypatch):
+    """Its runs are compared, and would be of other images."""
+    shutil.copytree(ended[0].path, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "runs" / "low" / "data.json"
+    content = json.loads(path.read_text())
+    content["eval"]["examples"] += 1
+    path.write_text(json.dumps(content))
+    monkeypatch.delattr(train, "run")
+    with pytest.raises(UserError, match=r"low' .* other images .*\(17 before, 16 now"):
+      sweep.run(at_rates(base, low=0.01), RunDirectory(tmp_path))
 
   def test_curves_are_read_from_it(self, ended):
     directory, returned = ended
