@@ -94,9 +94,8 @@ def main(options: argparse.Namespace) -> None:
     raise UserError("Name a network and a package with --model and --reference, or --all.")
   else:
     pairs = [(options.model, implementation(options.model, options.reference))]
-  for path in (options.json, options.out if options.all else None):
-    if path is not None:
-      output_files.check(path)
+  outputs = {"--json": options.json, "--out": options.out if options.all else None}
+  output_files.check_all(outputs, inputs=[options.weights] if options.weights else [])
   results = []
   for model, names in pairs:
     rows = _compare(options, model, names)

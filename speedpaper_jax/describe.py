@@ -50,9 +50,7 @@ def main(options: argparse.Namespace) -> None:
 
   if options.model is None:
     raise UserError(f"Name a network with --model: {', '.join(registry.MODELS)}.")
-  for path in (options.json, options.plot):
-    if path is not None:
-      output_files.check(path)
+  output_files.check_all({"--json": options.json, "--plot": options.plot})
   if options.plot is not None:
     from speedpaper_jax.prediction_plot import check_format
 

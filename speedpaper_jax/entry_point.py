@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import logging as logging_of_libraries
 import os
 import signal
@@ -18,6 +19,20 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
 _SECONDS_FOR_OTHERS = 2.0
+
+# Errors of the operating system that may come anywhere, and are no fault of the program.
+_OF_SURROUNDINGS = {
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EIO,
+  errno.ELOOP,
+  errno.EMFILE,
+  errno.ENAMETOOLONG,
+  errno.ENOSPC,
+  errno.EPERM,
+  errno.EROFS,
+  errno.ESTALE,
+}
 
 
 def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
@@ -60,6 +75,10 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
     _leave(interrupted.exit_status, message)
   except BrokenPipeError:
     _leave(128 + signal.SIGPIPE)
+  except OSError as error:
+    if error.errno not in _OF_SURROUNDINGS:
+      raise
+    _leave(1, f"error: {_in_words(error)}.")
   except (AssertionError, RuntimeError) as error:
     if (reason := _why_no_devices()) is not None:
       _leave(1, f"error: {reason}")
@@ -67,6 +86,12 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
       raise
     reason = str(error).strip().splitlines()[0]
     _leave(START_AGAIN, f"Another process was lost ({reason:.300}). Start all of them again.")
+
+
+def _in_words(error: OSError) -> str:
+  if error.filename is None:
+    return f"The system refuses: {error.strerror}"
+  return f"'{os.fsdecode(error.filename)}' cannot be used: {error.strerror}"
 
 
 def _print_unraisable(unraisable: Any) -> None:

@@ -43,8 +43,8 @@ def main(argv: list[str]) -> None:
   from speedpaper_jax.progress import format_evaluation
   from speedpaper_jax.run_data import Images, RunData
 
-  if inference_flags.JSON.value:
-    output_files.check(pathlib.Path(inference_flags.JSON.value))
+  json_file = pathlib.Path(inference_flags.JSON.value) if inference_flags.JSON.value else None
+  hosts.from_main(lambda: output_files.check_all({"--json": json_file}))
   mesh = parallel.make_mesh()
   path = pathlib.Path(argv[1])
   model = model_directory.load(path, mesh, hosts.from_main(lambda: _step(path)))
@@ -66,9 +66,9 @@ def main(argv: list[str]) -> None:
   metrics = evaluator(model.variables)
   print(f"{path} step {model.step}, {data.name} {data.eval_split}:")
   print(format_evaluation(metrics), flush=True)
-  if inference_flags.JSON.value and hosts.is_main():
+  if json_file is not None and hosts.is_main():
     result = {"step": model.step, "data": data.name, "split": data.eval_split, **metrics}
-    output_files.write_json(pathlib.Path(inference_flags.JSON.value), result)
+    output_files.write_json(json_file, result)
   hosts.leave()
 
 

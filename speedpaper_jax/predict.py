@@ -29,8 +29,8 @@ def main(argv: list[str]) -> None:
       "Name a model directory and images: python -m speedpaper_jax.predict DIR IMAGE…"
     )
   paths = find_images(pathlib.Path(argument) for argument in argv[2:])
-  json_file = _output_file(inference_flags.JSON.value)
-  plot_file = _output_file(_PLOT.value)
+  json_file, plot_file = _path(inference_flags.JSON.value), _path(_PLOT.value)
+  output_files.check_all({"--json": json_file, "--plot": plot_file}, inputs=paths)
 
   entry_point.set_up_jax()
   from speedpaper_jax import model_directory, parallel, prediction, prediction_plot
@@ -70,12 +70,8 @@ def main(argv: list[str]) -> None:
     raise UserError(f"{len(paths) - len(answers)} of {len(paths)} images are left out.")
 
 
-def _output_file(flag: str | None) -> pathlib.Path | None:
-  if flag is None:
-    return None
-  path = pathlib.Path(flag)
-  output_files.check(path)
-  return path
+def _path(flag: str | None) -> pathlib.Path | None:
+  return None if flag is None else pathlib.Path(flag)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
+from speedpaper_jax import output_files
 from speedpaper_jax.data import decode
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.prediction import Candidate
@@ -52,10 +53,7 @@ def write(path: pathlib.Path, answers: Sequence[tuple[pathlib.Path, Sequence[Can
     name = printable(image.name)
     bars.set_title(name, loc="left", fontsize="medium", parse_math=False)
     bars.spines[["top", "right", "bottom"]].set_visible(False)
-  try:
-    figure.savefig(path)
-  except OSError as error:
-    raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+  output_files.write_figure(path, figure)
 
 
 def _thumbnail(path: pathlib.Path) -> np.ndarray:

@@ -80,7 +80,7 @@ def _compare(directories: Sequence[RunDirectory], path: pathlib.Path) -> "Page":
   with tempfile.TemporaryDirectory() as temporary:
     drawings = RunDirectory(pathlib.Path(temporary))
     page = comparison.present(directories, drawings)
-    RunDirectory(path.parent).write_text(path.name, rendering.render(page, drawings.plots))
+    output_files.write(path, rendering.render(page, drawings.plots))
   return page
 
 

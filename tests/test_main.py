@@ -81,6 +81,17 @@ class TestEntryPoint:
         "Stopped by SIGTERM after step 3. The same command with the same --workdir continues.\n",
       ),
       (BrokenPipeError(), 141, ""),
+      (
+        PermissionError(13, "Permission denied", "/locked/run"),
+        1,
+        "error: '/locked/run' cannot be used: Permission denied.\n",
+      ),
+      (
+        OSError(36, "File name too long", b"x"),
+        1,
+        "error: 'x' cannot be used: File name too long.\n",
+      ),
+      (OSError(28, "No space left"), 1, "error: The system refuses: No space left.\n"),
     ],
   )
   def test_status_and_message(self, monkeypatch, capsys, exception, status, message):

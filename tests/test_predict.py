@@ -140,6 +140,21 @@ class TestMistakes:
       run_predict(directory, images, flag)
     assert capsys.readouterr().out == ""
 
+  @pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+      (["--plot={images}/00.png"], "00.png' is to be read; name another file"),
+      (["--json={images}/00.png"], "00.png' is to be read; name another file"),
+      (["--json={model}/model.json"], "model.json' is a file of a run; name another one"),
+      (["--json={model}/checkpoints/x"], "x' is a file of a run; name another one"),
+      (["--json=x.png", "--plot=x.png"], "--json and --plot both name 'x.png'"),
+    ],
+  )
+  def test_files_that_would_be_lost(self, directory, images, run_predict, flags, message):
+    named = [flag.format(images=images, model=directory) for flag in flags]
+    with pytest.raises(UserError, match=message):
+      run_predict(directory, images / "00.png", *named)
+
   def test_as_a_command(self, scratch, tmp_path):
     process = start(scratch, "-m", "speedpaper_jax.predict", tmp_path, "x.png")
     status, output, errors = finish(process)

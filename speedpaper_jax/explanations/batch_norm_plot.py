@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax.errors import UserError
+from speedpaper_jax import output_files
 from speedpaper_jax.explanations import batch_norm
 from speedpaper_jax.explanations.inputs import Inputs
 
@@ -29,10 +29,7 @@ def write(path: pathlib.Path, inputs: Inputs) -> None:
   forward, backward = figure.subfigures(2, 1, squeeze=False, hspace=0.04)[:, 0]
   _draw_forward(forward, inputs)
   _draw_backward(backward, inputs)
-  try:
-    figure.savefig(path)
-  except OSError as error:
-    raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+  output_files.write_figure(path, figure)
 
 
 def _draw_forward(figure: matplotlib.figure.SubFigure, inputs: Inputs) -> None:
