@@ -4,6 +4,7 @@ The rules say what a value is, so that a damaged file ends in a sentence that na
 and not somewhere in a figure.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,11 @@ def read(directory: RunDirectory, name: str, of: rules.Rules) -> dict[str, Any]:
   except UserError as error:
     raise damaged(directory, name, str(error)) from error
   return content
+
+
+def with_nan(numbers: Mapping[str, Any]) -> dict[str, Any]:
+  """The same, with NaN for None, as which numbers that are not finite are written."""
+  return {name: math.nan if value is None else value for name, value in numbers.items()}
 
 
 def damaged(directory: RunDirectory, name: str, what: str) -> UserError:

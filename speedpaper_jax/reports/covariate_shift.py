@@ -59,6 +59,8 @@ def present(directory: RunDirectory) -> Page:
   """
   config = contents.read(directory, "config.json", _CONFIG)
   summary = contents.read(directory, "summary.json", _SUMMARY)
+  networks = summary["networks"]
+  summary["networks"] = {name: contents.with_nan(networks[name]) for name in networks}
   arrays = contents.read_arrays(
     directory, covariate_shift_maps.axes(TWO_NETWORKS), L=len(summary["layers"])
   )
