@@ -59,10 +59,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     raise UserError(f"Name a TPU slice with --topology, as in {_EXAMPLES}.")
   config_files.check_overrides(config_files.load(options.config), overrides)
   options.config = _read_config([arguments[0], f"--config={options.config}", *overrides])
-  if options.config.experiment != "train":
+  experiment = options.config.get("experiment")
+  if experiment != "train":
     raise UserError(
-      f"config.experiment='{options.config.experiment}' trains several networks; name the config "
-      f"of one, as configs/inception_v4.py."
+      f"config.experiment='{experiment}' trains several networks; name the config of one, as "
+      f"configs/inception_v4.py."
     )
   return options
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
   # Imported once the flags are known to be good, so that mistakes are told without delay.
   from speedpaper_jax import experiments, hosts, run_directory
 
-  experiment = _CONFIG.value.experiment
+  experiment = str(_CONFIG.value.get("experiment"))
   run = experiments.get(experiment)
   if hosts.are_several() and experiment not in experiments.ON_SEVERAL_HOSTS:
     raise UserError(
