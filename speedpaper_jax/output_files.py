@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What a run's directory or a converted network's holds, see `run_directory`.
 _FILES_OF_A_RUN = (
   "config.json",
+  "data.json",
   "model.json",
   "metrics.jsonl",
   "summary.json",
@@ -92,6 +93,9 @@ def write_figure(path: pathlib.Path, figure: "Figure") -> None:
   Raises:
     UserError: it cannot be written.
   """
+  from speedpaper_jax import fonts  # matplotlib, which most commands do without
+
+  fonts.make_legible(figure)
   drawn = io.BytesIO()
   figure.savefig(drawn, format=path.suffix.lower().removeprefix("."))
   _write(path, drawn.getvalue())

@@ -29,6 +29,15 @@ def test_one_row_an_image(answers, tmp_path, rows):
     assert len(np.unique(np.asarray(figure.convert("L")))) > 10
 
 
+def test_names_in_other_scripts_and_for_terminals(answers, tmp_path):
+  """Whether a font has the characters or not, nothing is drawn as a box, of which warnings tell."""
+  names = ("猫", "кошка", "\x1b[31mred")
+  candidates = [Candidate(label, name, 0.3) for label, name in enumerate(names)]
+  image = answers[0][0].rename(tmp_path / "玫瑰.png")
+  prediction_plot.write(tmp_path / "figure.png", [(image, candidates)])
+  assert (tmp_path / "figure.png").exists()
+
+
 def test_a_name_without_a_format():
   with pytest.raises(UserError, match=r"'x.pgn' is no name of a figure; .*Did you mean 'png'\?"):
     prediction_plot.check_format(pathlib.Path("x.pgn"))

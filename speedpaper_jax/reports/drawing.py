@@ -11,6 +11,7 @@ import matplotlib.figure
 from cycler import cycler
 from matplotlib.ticker import LogFormatter
 
+from speedpaper_jax import fonts
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -69,6 +70,7 @@ def draw(
     with _style(ground):
       figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
       paint(figure)
+      fonts.make_legible(figure)
       try:
         directory.plots.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DOTS_PER_INCH)
