@@ -145,24 +145,34 @@ def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
 
 
 def total_steps(config: ml_collections.ConfigDict, durations: Durations) -> int:
-  """Length of the run in steps."""
-  steps = durations.whole_steps(config.duration, "config.duration")
-  if not steps:
+  """The last step of the run."""
+  if not durations.whole_steps(config.duration, "config.duration"):
     raise UserError("config.duration is zero; set a length of training.")
-  if steps * config.batch_size > _MOST_EXAMPLES:
+  last = durations.last_step(config.duration, "config.duration")
+  examples = durations.first_examples + (last - durations.first_step) * durations.batch_size
+  if examples > _MOST_EXAMPLES:
     raise UserError(
-      f"config.duration='{config.duration}' is {steps * config.batch_size:,} examples; at most "
-      f"{_MOST_EXAMPLES:,} are counted."
+      f"config.duration='{config.duration}' is {examples:,} examples; at most {_MOST_EXAMPLES:,} "
+      f"are counted."
     )
-  return steps
+  return last
+
+
+def build_schedule(config: ml_collections.ConfigDict, durations: Durations) -> optax.Schedule:
+  """The learning rate of each step, the first of which is 0."""
+  return optim.make_schedule(
+    config.optimizer,
+    durations,
+    total_steps(config, durations),
+    durations.offset_of(config.duration, "config.duration"),
+  )
 
 
 def build_optimizer(
   config: ml_collections.ConfigDict, durations: Durations
 ) -> optax.GradientTransformation:
   """The optimiser with its schedule."""
-  schedule = optim.make_schedule(config.optimizer, durations, total_steps(config, durations))
-  return optim.make_optimizer(config.optimizer, schedule)
+  return optim.make_optimizer(config.optimizer, build_schedule(config, durations))
 
 
 def initial_state(

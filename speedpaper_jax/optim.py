@@ -1,6 +1,7 @@
 """Optimisers, learning-rate schedules, L2 and parameter averaging, from Optax's parts."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -47,6 +48,7 @@ OPTIMIZERS: dict[str, Callable[[optax.Schedule, ml_collections.ConfigDict], Any]
 }
 
 SCHEDULES = ("constant", "exponential", "step", "cosine")
+_NO_OFFSET = Fraction(0)
 
 
 def make_optimizer(
@@ -82,18 +84,23 @@ def kernel_mask(params: PyTree) -> PyTree:
 
 
 def make_schedule(
-  config: ml_collections.ConfigDict, durations: Durations, total_steps: int
+  config: ml_collections.ConfigDict,
+  durations: Durations,
+  total_steps: int,
+  total_offset: Fraction = _NO_OFFSET,
 ) -> optax.Schedule:
   """Builds the learning rate as a function of the step.
 
   The rate is `learning_rate` at a batch of `base_batch_size` and grows in proportion to the batch.
   It rises linearly from zero during `warmup`; what follows is counted from step 0 all the same, so
-  that a warm-up only lowers the first steps.
+  that a warm-up only lowers the first steps. After steps with other batches, what is given in
+  epochs or examples follows the examples that were seen, and what is given in steps the steps.
 
   Args:
     config: the `optimizer` section of a training config.
-    durations: batch and epoch sizes.
+    durations: batch and epoch sizes, and what was trained before.
     total_steps: length of the run; the cosine ends there at zero.
+    total_offset: of what the length of the run is counted in, see `Durations.offset_of`.
 
   Raises:
     UserError: an unknown schedule or a bad duration.
@@ -104,30 +111,49 @@ def make_schedule(
   if section.name == "constant":
     schedule = optax.constant_schedule(peak)
   elif section.name == "exponential":
-    interval = durations.steps(section.interval, "config.optimizer.schedule.interval")
+    field = "config.optimizer.schedule.interval"
+    interval = durations.steps(section.interval, field)
     if interval <= 0:
       raise UserError("config.optimizer.schedule.interval must be longer than zero.")
 
-    def schedule(step: Any) -> Any:
+    def exponential(step: Any) -> Any:
       # Optax's takes whole steps only, but "1.5 epochs" may be a fraction of a step more.
       intervals = step / interval
       return peak * section.factor ** (jnp.floor(intervals) if section.staircase else intervals)
+
+    schedule = _later(exponential, durations.offset_of(section.interval, field))
   elif section.name == "step":
-    boundaries = [
-      durations.whole_steps(boundary, "config.optimizer.schedule.boundaries")
-      for boundary in section.boundaries
-    ]
-    schedule = optax.piecewise_constant_schedule(peak, dict.fromkeys(boundaries, section.factor))
+    scales: dict[int, float] = {}
+    for boundary in section.boundaries:
+      step = durations.last_step(boundary, "config.optimizer.schedule.boundaries")
+      scales[step] = scales.get(step, 1.0) * section.factor
+    schedule = optax.piecewise_constant_schedule(peak, scales)
   elif section.name == "cosine":
-    schedule = optax.cosine_decay_schedule(peak, total_steps)
+    length = _number(total_steps + total_offset)
+    # One that is over already has no length to divide by.
+    schedule = _later(optax.cosine_decay_schedule(peak, max(length, 1)), total_offset)
   else:
     raise UserError(
       f"There is no schedule '{section.name}'.{did_you_mean(section.name, SCHEDULES)}"
     )
-  warmup = durations.whole_steps(section.warmup, "config.optimizer.schedule.warmup")
+  field = "config.optimizer.schedule.warmup"
+  warmup = durations.whole_steps(section.warmup, field)
   if not warmup:
     return schedule
-  return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / warmup)
+  rising = _later(
+    lambda step: jnp.minimum(1.0, (step + 1) / warmup), durations.offset_of(section.warmup, field)
+  )
+  return lambda step: schedule(step) * rising(step)
+
+
+def _later(schedule: optax.Schedule, offset: Fraction) -> optax.Schedule:
+  """The schedule of a run that has taken `offset` more steps than are counted."""
+  shift = _number(offset)
+  return (lambda step: schedule(step + shift)) if shift else schedule
+
+
+def _number(value: Fraction) -> int | float:
+  return int(value) if value.denominator == 1 else float(value)
 
 
 def averaging_decay(decay: float, step: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Optimisers, schedules and L2, against PyTorch, TensorFlow's formulas and plain arithmetic."""
 
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,9 +177,10 @@ def test_an_unknown_optimizer_is_refused(config):
     optim.make_optimizer(config, optax.constant_schedule(RATE))
 
 
-def rates(config, steps, *, batch_size=32, epoch_size=320, total_steps=100):
+def rates(config, steps, *, batch_size=32, epoch_size=320, total_steps=100, **before):
   """The rate at `steps`; an epoch has ten of them."""
-  schedule = optim.make_schedule(config, Durations(batch_size, epoch_size), total_steps)
+  durations = Durations(batch_size, epoch_size, **before)
+  schedule = optim.make_schedule(config, durations, total_steps, durations.offset)
   return [float(schedule(jnp.int32(step))) for step in steps]
 
 
@@ -234,6 +237,38 @@ def test_a_warmup_only_lowers_the_first_steps(config, name):
   without = np.array(rates(config, steps))
   config.schedule.warmup = "1 epochs"
   np.testing.assert_allclose(rates(config, steps), without * [0.1, 0.2, 0.9, 1, 1, 1], rtol=1e-6)
+
+
+class TestAfterOtherBatches:
+  """20 steps of 32 examples, two epochs; then batches of 64, of which an epoch has five."""
+
+  BEFORE = MappingProxyType({"batch_size": 64, "first_step": 20, "first_examples": 640})
+
+  @pytest.mark.parametrize("name", optim.SCHEDULES)
+  @pytest.mark.parametrize("warmup", ["0 steps", "3 epochs"])
+  def test_the_rate_is_that_of_a_run_that_always_had_them(self, config, name, warmup):
+    config.schedule.update(
+      name=name, interval="1.5 epochs", boundaries=("1 epochs", "3 epochs"), warmup=warmup
+    )
+    steps = np.array([20, 22, 24, 25, 30, 40])
+    found = rates(config, steps, total_steps=50, **self.BEFORE)
+    expected = rates(config, steps - 10, batch_size=64, total_steps=40)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+  def test_what_is_given_in_steps_counts_steps(self, config):
+    config.learning_rate = 0.5  # 1 at 64 images
+    config.schedule.update(name="step", factor=0.1, boundaries=("25 steps",))
+    assert rates(config, [24, 25], **self.BEFORE) == pytest.approx([1, 0.1])
+    config.schedule.update(name="exponential", factor=0.5, interval="10 steps")
+    assert rates(config, [20, 30], **self.BEFORE) == pytest.approx([0.25, 0.125])
+    config.schedule.update(name="constant", warmup="40 steps")
+    assert rates(config, [19, 29, 39], **self.BEFORE) == pytest.approx([0.5, 0.75, 1])
+
+  def test_boundaries_that_are_over_count_each(self, config):
+    config.learning_rate = 0.5
+    config.schedule.update(name="step", factor=0.1, boundaries=("1 epochs", "1.1 epochs"))
+    before = {"batch_size": 64, "first_step": 2, "first_examples": 640}
+    assert rates(config, [2, 3], **before) == pytest.approx([0.01, 0.01])
 
 
 def test_an_unknown_schedule_is_refused(config):
