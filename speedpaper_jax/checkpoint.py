@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from speedpaper_jax import hosts
+from speedpaper_jax import hosts, resuming
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.parallel import from_host
 
@@ -87,7 +87,7 @@ class Checkpoints:
       record: JSON values to keep with it.
 
     Raises:
-      UserError: it cannot be written, or the one before could not be.
+      UserError: it cannot be written, or the one before could not be, or there is a later one.
     """
     if self._manager is None or step in self._manager.all_steps():
       return
@@ -98,9 +98,14 @@ class Checkpoints:
       record=ocp.args.JsonSave({**record, "digest": _record_digest(record)}),
     )
     try:
-      self._manager.save(step, args=items)
+      is_saved = self._manager.save(step, args=items)
     except Exception as error:  # whatever the file system or Orbax say
       raise self._not_written(error) from error
+    if not is_saved:  # Orbax takes steps in their order only
+      raise UserError(
+        f"Checkpoint {step} was not written to {self._directory}, since there is a later one, of "
+        f"step {self._manager.latest_step()}; move that elsewhere, and give the same command again."
+      )
 
   def check(self) -> None:
     """Raises a UserError if a checkpoint could not be written; does not wait for one under way."""
@@ -217,28 +222,56 @@ class Checkpoints:
     if record.pop("digest") != _record_digest(record):
       raise ValueError("the digest of its record differs")
     expected = record.pop("digests")
-    self._check_fits(step, expected, template)
-    host_template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+    sources = self._check_fits(step, expected, template)
     state = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(host_template))
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
     ).state
     found = digests(state)
-    changed = [name for name in found if found[name] != expected[name]]
+    changed = [name for name in expected if found.get(name) != expected[name]]
     if changed:
       raise ValueError(f"the digest of {changed[0]} differs ({len(changed)} leaves in all)")
-    return state, record
+    leaves = dict(_named_leaves(state))
 
-  def _check_fits(self, step: int, expected: dict[str, str], template: PyTree) -> None:
-    """Tells an undamaged checkpoint of something else from a damaged one."""
+    def carry_over(name: str, wanted: Any) -> np.ndarray:
+      source = sources[name]
+      if source is None:
+        return np.zeros(wanted.shape, wanted.dtype)
+      # A copy of what serves twice, since each may be donated.
+      return leaves[source] if source == name else np.copy(leaves[source])
+
+    carried = [carry_over(*named) for named in _named_leaves(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), carried), record
+
+  def _check_fits(
+    self, step: int, expected: dict[str, str], template: PyTree
+  ) -> dict[str, str | None]:
+    """Tells an undamaged checkpoint of something else from a damaged one.
+
+    Returns:
+      For each leaf of the template the name of the saved one, or None for zeros.
+    """
     saved = {name: digest.partition(" ")[0] for name, digest in expected.items()}
     wanted = {name: _kind(leaf) for name, leaf in _named_leaves(template)}
-    for name in [*wanted, *saved]:
-      if saved.get(name) != wanted.get(name):
+    sources = resuming.sources(saved, wanted)
+    kinds = [
+      (name, saved.get(source, "absent"), wanted[name])
+      for name, source in sources.items()
+      if source is not None
+    ]
+    left_over = saved.keys() - set(sources.values())
+    kinds += [
+      (name, saved[name], "absent")
+      for name in saved
+      if name in left_over and not resuming.may_be_dropped(name)
+    ]
+    for name, found, needed in kinds:
+      if found != needed:
         raise UserError(
           f"Checkpoint {step} in {self._directory} is of a run with another config: its {name} is "
-          f"{saved.get(name, 'absent')}, not {wanted.get(name, 'absent')}. Choose another "
-          f"--workdir, or the config that is saved in this one's config.json."
+          f"{found}, not {needed}. Choose another --workdir, or the config that is saved in this "
+          f"one's config.json."
         )
+    return sources
 
   def _set_aside(self, steps: list[int]) -> None:
     if not steps:

@@ -85,20 +85,27 @@ def _locked_path() -> Iterator[pathlib.Path]:
 
 def _options(experiment: str) -> dict[str, Any]:
   """What an experiment takes besides its config and directory."""
+  options: dict[str, Any] = {"command": _command()} if experiment == "train" else {}
   if _PROFILE.value is None:
-    return {}
+    return options
   if experiment != "train":
     raise UserError(f"--profile is of the experiment 'train'; '{experiment}' is done without it.")
   from speedpaper_jax.profiling import Steps
 
-  return {"profile": Steps.parse(_PROFILE.value)}
+  return options | {"profile": Steps.parse(_PROFILE.value)}
+
+
+def _command() -> str:
+  from speedpaper_jax import provenance
+
+  return provenance.command(sys.argv, without=host_flags.NAMES)
 
 
 def _finish(directory: "RunDirectory", summary: dict[str, Any]) -> None:
   """Writes the result and its report."""
   from speedpaper_jax import provenance, report
 
-  summary["command"] = provenance.command(sys.argv, without=host_flags.NAMES)
+  summary["command"] = _command()
   summary["finished"] = provenance.now()
   summary["machine"] = provenance.machine()
   summary["versions"] = provenance.versions()

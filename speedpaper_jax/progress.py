@@ -4,6 +4,7 @@ import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 import tqdm
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -18,7 +19,11 @@ class Progress:
   """A progress bar on a terminal, plain lines elsewhere; metrics go to the run's files."""
 
   def __init__(
-    self, directory: RunDirectory | None, first_step: int, total_steps: int, steps_per_epoch: float
+    self,
+    directory: RunDirectory | None,
+    first_step: int,
+    total_steps: int,
+    epoch: Callable[[int], float],
   ) -> None:
     """Opens the bar and the files.
 
@@ -26,14 +31,14 @@ class Progress:
       directory: of the run; None where another process of the run records.
       first_step: steps taken before.
       total_steps: steps of the whole run.
-      steps_per_epoch: for the number of the epoch.
+      epoch: how many epochs have passed after a step.
 
     Raises:
       UserError: the directory cannot be written; so do `train` and `evaluation`.
     """
     self._directory = directory
     self._total = total_steps
-    self._steps_per_epoch = steps_per_epoch
+    self._epoch = epoch
     self._events: EventWriter | None = None
     if directory is not None:
       with directory.writing():
@@ -74,8 +79,8 @@ class Progress:
       self._bar.set_postfix_str(shown)
     else:
       width = len(str(self._total))
-      epoch = step / self._steps_per_epoch
-      print(f"step {step:{width}d}/{self._total}  epoch {epoch:.1f}  {shown}", flush=True)
+      place = f"step {step:{width}d}/{self._total}  epoch {self._epoch(step):.1f}"
+      print(f"{place}  {shown}", flush=True)
 
   def evaluation(self, step: int, metrics: dict[str, float]) -> None:
     """Shows and records an evaluation."""

@@ -6,6 +6,7 @@ data.json       of the images that it is trained and evaluated on: "split", the 
                 and a digest of the list of "files"; under "changes" those of earlier sessions that
                 were others, each "until_step"
 metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
+sessions.json   each start of a training run, from which step to which; see `sessions`
 summary.json    the result, written when the run has ended
 arrays.npz      numbers that are many, of experiments that have such
 checkpoints/    Orbax
@@ -19,6 +20,7 @@ import datetime
 import itertools
 import json
 import math
+import os
 import pathlib
 import zipfile
 import zlib
@@ -28,13 +30,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import json_files, lock, rules
+from speedpaper_jax import json_files, lock, resuming, rules
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError, warn
-
-# A checkpoint of one value does not fit another: parameters or optimiser state differ, or began
-# elsewhere.
-_FIXED = ("experiment", "init_from", "model", "batch_norm.enabled", "data.name", "optimizer.name")
 
 _METRIC = rules.or_nothing(rules.RESULT)  # None where it was not finite
 _METRICS: dict[str, Any] = {
@@ -190,32 +188,28 @@ class RunDirectory:
         for path in self._made:
           path.rmdir()
 
-  def start(self, config: ml_collections.ConfigDict) -> list[str]:
+  def start(self, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Makes the directory and saves the config, or checks it against the one that is there.
 
     A config that was saved before stays, until a checkpoint is known to fit the new one.
 
     Returns:
-      The names of the fields that differ from a config saved before.
+      The fields that differ from a config saved before, by name: its value and the new one, as JSON
+      has them; None for one that is missing.
 
     Raises:
-      UserError: a field differs without which the checkpoints there would not fit, or the
-        directory cannot be written.
+      UserError: a field differs that may not, see `resuming`; or there is something else in the
+        directory, or it cannot be written.
     """
     if (self.path / "config.json").exists():
       saved = ml_collections.ConfigDict(self.read_config())
-      changed = _changed_fields(saved, config)
-      for name in changed:
-        if any(name == fixed or name.startswith(f"{fixed}.") for fixed in _FIXED):
-          raise UserError(
-            f"'{self.path}' holds a run with another config.{name}; choose another --workdir, or "
-            f"the config that is saved there in config.json."
-          )
-      return changed
+      changes = _changes(saved, config)
+      resuming.check(self.path, changes)
+      return changes
     self.make()
     self._check_that_nothing_else_is_here()
     self.save_config(config)
-    return []
+    return {}
 
   def _check_that_nothing_else_is_here(self) -> None:
     with self.writing():
@@ -228,10 +222,24 @@ class RunDirectory:
         f"another --workdir."
       )
 
+  def newest_checkpoint(self) -> int | None:
+    """The step of the newest checkpoint that was saved, whether it can be read or not."""
+    saved = os.listdir(self.checkpoints) if self.checkpoints.is_dir() else ()
+    # Orbax has other names for unfinished ones.
+    return max((int(name) for name in saved if name.isdigit()), default=None)
+
   def has_checkpoint(self) -> bool:
-    """Whether a checkpoint was saved, whole or not."""
-    saved = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
-    return any(path.name.isdigit() for path in saved)  # Orbax has other names for unfinished ones
+    """Whether a checkpoint was saved, whether it can be read or not."""
+    return self.newest_checkpoint() is not None
+
+  def remove(self, name: str) -> None:
+    """Removes one of the files, if it is there.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
+    with self.writing():
+      (self.path / name).unlink(missing_ok=True)
 
   def save_config(self, config: ml_collections.ConfigDict) -> None:
     """Writes config.json."""
@@ -339,7 +347,9 @@ def _read_metrics(line: bytes) -> dict[str, Any]:
   return {name: math.nan if value is None else value for name, value in entry.items()}
 
 
-def _changed_fields(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
+def _changes(
+  old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> dict[str, tuple[Any, Any]]:
   def values(config: ml_collections.ConfigDict) -> dict[str, Any]:
     content = json.loads(config.to_json())  # tuples become lists in both
     flat = {}
@@ -351,4 +361,8 @@ def _changed_fields(old: ml_collections.ConfigDict, new: ml_collections.ConfigDi
     return flat
 
   before, after = values(old), values(new)
-  return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+  return {
+    key: (before.get(key), after.get(key))
+    for key in sorted(before.keys() | after.keys())
+    if before.get(key) != after.get(key)
+  }

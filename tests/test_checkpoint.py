@@ -269,6 +269,56 @@ class TestAnotherConfig:
       restore(directory, template)
 
 
+def test_a_step_below_the_newest_is_refused_and_told(directory):
+  """Orbax leaves it out without a word."""
+  save_all(directory, 3, 10)
+  message = r"Checkpoint 4 was not written .* later one, of step 10;"
+  with open_checkpoints(directory) as checkpoints, pytest.raises(UserError, match=message):
+    checkpoints.save(4, make_state(4), {"seconds": 0.0})
+  assert sorted(path.name for path in directory.iterdir()) == ["10", "3"]
+
+
+class TestAnotherForm:
+  """Of the optimiser's state, and of the average; see `resuming`."""
+
+  def save(self, directory, state):
+    with open_checkpoints(directory) as checkpoints:
+      checkpoints.save(3, parallel.replicate(parallel.make_mesh(), state), {"seconds": 3 / 7})
+
+  def restore(self, directory, template):
+    return restore(directory, parallel.replicate(parallel.make_mesh(), template))[1]
+
+  def test_the_velocity_goes_over_to_another_place_of_the_chain(self, directory):
+    velocity = {"trace": {"kernel": np.float32([1, 2])}}
+    self.save(directory, {"opt_state": ((velocity, {"count": np.int32(7)}),)})
+    zeros = jax.tree.map(np.zeros_like, (velocity, {"count": np.int32(0)}))
+    state = self.restore(directory, {"opt_state": ({}, {}, zeros)})
+    assert state["opt_state"][2][1]["count"] == 7
+    np.testing.assert_array_equal(state["opt_state"][2][0]["trace"]["kernel"], [1, 2])
+
+  def test_a_velocity_begins_at_zero_and_ends(self, directory):
+    with_velocity = {
+      "opt_state": (({"trace": {"kernel": np.float32([1, 2])}}, {"n": np.int32(7)}),)
+    }
+    without = {"opt_state": (({}, {"n": np.int32(3)}),)}
+    self.save(directory / "with", with_velocity)
+    self.save(directory / "without", without)
+    state = self.restore(directory / "with", without)
+    assert jax.tree.leaves(state) == [7]
+    velocity, number = jax.tree.leaves(self.restore(directory / "without", with_velocity))
+    assert not velocity.any()
+    assert number == 3
+
+  def test_an_average_begins_as_a_copy(self, directory):
+    params = {"kernel": np.float32([1, 2])}
+    self.save(directory, {"params": params})
+    state = self.restore(directory, {"params": params, "average": {"params": params}})
+    negate = jax.jit(lambda tree: jax.tree.map(lambda x: -x, tree), donate_argnums=0)
+    negated = negate(state)
+    np.testing.assert_array_equal(negated["params"]["kernel"], [-1, -2])
+    np.testing.assert_array_equal(negated["average"]["params"]["kernel"], [-1, -2])
+
+
 class TestDigests:
   def test_name_each_leaf(self):
     tree = {"a": (jnp.zeros(2), jnp.zeros((), jnp.int32))}

@@ -202,10 +202,12 @@ class TestProcess:
     assert names == {
       "checkpoints",
       "config.json",
+      "data.json",
       "metrics.jsonl",
       "model.json",
       "plots",
       "report.html",
+      "sessions.json",
       "summary.json",
       "tensorboard",
     }

@@ -50,7 +50,7 @@ def directory(tmp_path):
 
 def show(directory, first_step=0):
   """Two steps out of 100, and an evaluation."""
-  progress = Progress(directory, first_step, 100, steps_per_epoch=10)
+  progress = Progress(directory, first_step, 100, epoch=lambda step: step / 10)
   for step in (first_step + 1, first_step + 2):
     progress.advance()
     progress.train(step, TRAIN, eta_seconds=83)
@@ -72,7 +72,7 @@ class TestWorkdirThatCannotBeWritten:
 
   def test_is_told_later(self, directory):
     (directory.path / "metrics.jsonl").mkdir()
-    with contextlib.closing(Progress(directory, 0, 100, steps_per_epoch=10)) as progress:
+    with contextlib.closing(Progress(directory, 0, 100, epoch=lambda step: step / 10)) as progress:
       message = r"The workdir '.*' cannot be written: Is a directory\."
       with pytest.raises(UserError, match=message):
         progress.train(1, TRAIN, eta_seconds=83)

@@ -25,18 +25,21 @@ def config():
 
 class TestStart:
   def test_makes_the_directory_and_saves_the_config(self, directory, config):
-    assert directory.start(config) == []
+    assert directory.start(config) == {}
     assert directory.read("config.json") == json.loads(config.to_json())
 
   def test_the_same_config_again(self, directory, config):
     directory.start(config)
-    assert directory.start(config) == []
+    assert directory.start(config) == {}
 
   def test_harmless_changes_are_named(self, directory, config):
     directory.start(config)
     config.duration = "99 epochs"
     config.data.augmentation.area_range = (0.5, 1.0)
-    assert directory.start(config) == ["data.augmentation.area_range", "duration"]
+    assert directory.start(config) == {
+      "data.augmentation.area_range": ([0.08, 1.0], [0.5, 1.0]),
+      "duration": ("15 epochs", "99 epochs"),
+    }
 
   @pytest.mark.parametrize(
     ("key", "value"),

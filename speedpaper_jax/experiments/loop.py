@@ -5,12 +5,13 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from speedpaper_jax import build, hosts, parallel
@@ -21,11 +22,14 @@ from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.interrupts import Interrupted
 from speedpaper_jax.profiling import Profiler
 from speedpaper_jax.progress import Progress, format_evaluation
+from speedpaper_jax.sessions import Recorder
 from speedpaper_jax.step import TrainState
 from speedpaper_jax.throughput import Clock, Throughput
 from speedpaper_jax.watchdog import Watchdog
 
 Evaluation = dict[str, float]
+# The sums over the rows of each step since the last line.
+Window = Sequence[Mapping[str, np.ndarray]]
 
 
 class DivergenceError(UserError):
@@ -41,35 +45,52 @@ class DivergenceError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """Lengths and intervals of a run, in steps; an interval of 0 is never.
+class Interval:
+  """Steps between what comes again and again.
 
   Attributes:
-    total_steps: of the run.
+    steps: how many; 0 for never.
+    offset: added to the number of a step, which may have had other batches before it.
+  """
+
+  steps: int
+  offset: int = 0
+
+  @classmethod
+  def of(cls, durations: Durations, text: str, field: str) -> "Interval":
+    """Reads a field of a config."""
+    return cls(durations.whole_steps(text, field), round(durations.offset_of(text, field)))
+
+  def due(self, step: int) -> bool:
+    """Whether what has this interval comes after this step."""
+    return self.steps > 0 and (step + self.offset) % self.steps == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Length and intervals of a run.
+
+  Attributes:
+    total_steps: the last step of the run.
     log_every: between lines.
     eval_every: between evaluations.
     checkpoint_every: between checkpoints.
   """
 
   total_steps: int
-  log_every: int
-  eval_every: int
-  checkpoint_every: int
+  log_every: Interval
+  eval_every: Interval
+  checkpoint_every: Interval
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict, durations: Durations) -> "Plan":
     """Reads a training config."""
     return cls(
       total_steps=build.total_steps(config, durations),
-      log_every=durations.whole_steps(config.log_every, "config.log_every"),
-      eval_every=durations.whole_steps(config.eval_every, "config.eval_every"),
-      checkpoint_every=durations.whole_steps(config.checkpoint_every, "config.checkpoint_every"),
+      log_every=Interval.of(durations, config.log_every, "config.log_every"),
+      eval_every=Interval.of(durations, config.eval_every, "config.eval_every"),
+      checkpoint_every=Interval.of(durations, config.checkpoint_every, "config.checkpoint_every"),
     )
-
-  @staticmethod
-  def due(step: int, interval: int) -> bool:
-    """Whether what has this interval comes after this step."""
-    return interval > 0 and step % interval == 0
 
 
 class Loop:
@@ -87,7 +108,10 @@ class Loop:
     profiler: Profiler,
     watchdog: Watchdog,
     clock: Clock,
+    session: Recorder,
+    schedule: optax.Schedule,
     best: dict[str, Any] | None,
+    window: Window,
   ) -> None:
     """Takes everything that outlives a step.
 
@@ -102,7 +126,10 @@ class Loop:
       profiler: traces some of the steps.
       watchdog: is told what the loop does.
       clock: of the run.
+      session: is told of the steps.
+      schedule: the learning rate of each step, the first of which is 0.
       best: `step` and `top1` of the best evaluation of earlier sessions of the run.
+      window: of an earlier session, the steps after its last line.
     """
     self._config = config
     self._plan = plan
@@ -114,9 +141,12 @@ class Loop:
     self._profiler = profiler
     self._watchdog = watchdog
     self._clock = clock
+    self._session = session
+    self._schedule = schedule
     self._throughput = Throughput(train_step, config.batch_size, mesh.size, config.model.dtype)
     self._unread: collections.deque[tuple[int, Any]] = collections.deque()
-    self._window: list[dict[str, np.ndarray]] = []
+    self._window = list(window)
+    self._steps_of_before = len(window)
     self._last_evaluation_seconds = 0.0
     self._best = best
     self._saved.protect(best["step"] if best else None)
@@ -143,7 +173,7 @@ class Loop:
     first_step = step = int(state.step)
     with hosts.stop_requests() as stop:
       ended = first_step >= plan.total_steps
-      if metrics is None and first_step and (plan.due(first_step, plan.eval_every) or ended):
+      if metrics is None and first_step and (plan.eval_every.due(first_step) or ended):
         metrics = self._evaluate(first_step, state, stop)
       self._clock.start_window()
       for step in range(first_step + 1, plan.total_steps + 1):
@@ -151,11 +181,11 @@ class Loop:
         stopping = stop.came(step)
         last = step == plan.total_steps or stopping is not None
         metrics = None
-        if plan.due(step, plan.checkpoint_every) or last:
+        if plan.checkpoint_every.due(step) or last:
           self._save(step, state)
         if stopping is not None:
           raise self._stopped(stopping)
-        if plan.due(step, plan.eval_every) or last:
+        if plan.eval_every.due(step) or last:
           metrics = self._evaluate(step, state, stop)
       summary: dict[str, Any] = {"steps": step, "eval": metrics}
       if self._best is not None:
@@ -198,7 +228,7 @@ class Loop:
       if not math.isfinite(metrics["gradient_norm"]):
         raise self._diverged(f"The gradient is not finite at step {step}", step)
       self._window.append(metrics)
-      if self._plan.due(step, self._plan.log_every) or step == self._plan.total_steps:
+      if self._plan.log_every.due(step) or step == self._plan.total_steps:
         self._log(step)
 
   def _log(self, step: int) -> None:
@@ -206,8 +236,10 @@ class Loop:
     seconds, data_wait_seconds = self._clock.window()
     sums = {name: float(np.sum([m[name] for m in self._window])) for name in self._window[0]}
     steps, count = len(self._window), max(sums["count"], 1)
+    timed_steps = steps - self._steps_of_before
     left = self._plan.total_steps - step
-    evaluations = left // self._plan.eval_every + 1 if self._plan.eval_every else 1
+    eval_every = self._plan.eval_every.steps
+    evaluations = left // eval_every + 1 if eval_every else 1
     self._progress.train(
       step,
       {
@@ -215,12 +247,15 @@ class Loop:
         "top1": sums["top1"] / count,
         "top5": sums["top5"] / count,
         "gradient_norm": sums["gradient_norm"] / steps,
-        **self._throughput.metrics(steps, seconds, data_wait_seconds),
+        "learning_rate": float(self._schedule(step - 1)),
+        **self._throughput.metrics(timed_steps, seconds, data_wait_seconds),
         "seconds": self._clock.total_seconds(),
       },
-      eta_seconds=left * seconds / steps + evaluations * self._last_evaluation_seconds,
+      eta_seconds=left * seconds / timed_steps + evaluations * self._last_evaluation_seconds,
     )
+    self._session.reached(step)
     self._window = []
+    self._steps_of_before = 0
     self._clock.start_window()
 
   def _save(self, step: int, state: TrainState) -> None:
@@ -232,8 +267,14 @@ class Loop:
       trained = jax.device_get((state.params, state.batch_stats))
       if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained)):
         raise self._diverged(f"The parameters are not finite after step {step}", step)
-      record = {"seconds": self._clock.total_seconds(), "devices": self._mesh.size}
+      record = {
+        "seconds": self._clock.total_seconds(),
+        "devices": self._mesh.size,
+        # So that the next line is over the same steps, whether the run is interrupted or not.
+        "window": [{name: float(value) for name, value in m.items()} for m in self._window],
+      }
       self._saved.save(step, state, record)
+      self._session.reached(step)
 
   def _evaluate(self, step: int, state: TrainState, stop: hosts.StopRequests) -> Evaluation:
     self._read_metrics(keep=0)

@@ -80,12 +80,12 @@ def _run_once(
   name: str, config: ml_collections.ConfigDict, this: RunDirectory, count: str
 ) -> Summary:
   def summary_of_before() -> Summary | None:
-    changed = this.start(config)
+    changes = this.start(config)
     has_ended = (this.path / "summary.json").exists()
-    if changed and (has_ended or this.has_checkpoint()):
+    if changes and (has_ended or this.has_checkpoint()):
       raise UserError(
-        f"'{this.path}' holds a run with another config.{changed[0]}; choose another --workdir, or "
-        f"remove that directory to do the run again."
+        f"'{this.path}' holds a run with another config.{min(changes)}; choose another --workdir, "
+        f"or remove that directory to do the run again."
       )
     return this.read("summary.json") if has_ended else None
 

@@ -2,38 +2,56 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, fine_tuning, hosts, model_directory, parallel, ranges, run_data
+from speedpaper_jax import (
+  build,
+  fine_tuning,
+  hosts,
+  model_directory,
+  parallel,
+  ranges,
+  run_data,
+  sessions,
+)
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.durations import Durations
-from speedpaper_jax.errors import warn
+from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.evaluation import Evaluator
-from speedpaper_jax.experiments.loop import Loop, Plan
+from speedpaper_jax.experiments import continuing
+from speedpaper_jax.experiments.loop import Loop, Plan, Window
 from speedpaper_jax.model_directory import Description, LoadedModel
 from speedpaper_jax.models import registry
 from speedpaper_jax.normalization import DEFAULT, Normalization
 from speedpaper_jax.preprocessing import Preprocessing
 from speedpaper_jax.profiling import Profiler, Steps
 from speedpaper_jax.progress import Progress
+from speedpaper_jax.resuming import Changes
 from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.sessions import Recorder
 from speedpaper_jax.step import TrainState, make_train_step
 from speedpaper_jax.throughput import Clock
 from speedpaper_jax.watchdog import Watchdog
 
 
 def run(
-  config: ml_collections.ConfigDict, directory: RunDirectory, profile: Steps | None = None
+  config: ml_collections.ConfigDict,
+  directory: RunDirectory,
+  profile: Steps | None = None,
+  command: str = "",
 ) -> dict[str, Any]:
   """Trains, resuming from the directory's newest checkpoint, and evaluates.
 
@@ -43,6 +61,7 @@ def run(
     config: see `experiments/defaults.py`.
     directory: of the run.
     profile: steps to trace, into `profile/` of the directory.
+    command: to be given again to do this again, for the record.
 
   Returns:
     The summary: `steps`, `seconds` (of all sessions of the run) and `eval`; `best`, step and top-1
@@ -59,11 +78,12 @@ def run(
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
   data, train_split, eval_split = run_data.open_data(config.data)
   durations = Durations(config.batch_size, len(train_split))
-  plan = Plan.of(config, durations)
   model = build.build_model(config, train_split.num_classes, mesh)
   optimizer = build.build_optimizer(config, durations)
   augmentation = build.build_augmentation(config)
-  # Images or weights that do not fit the network are refused before anything is written.
+  # What is no length, and images or weights that do not fit the network, are refused before
+  # anything is written.
+  Plan.of(config, durations)
   template = build.state_template(config, model, optimizer, mesh)
   source = None
   if config.init_from and not hosts.from_main(directory.has_checkpoint):
@@ -74,45 +94,42 @@ def run(
   preprocessing = description.preprocessing
   evaluator = Evaluator(config, mesh, preprocessing, eval_split, train_split)
 
-  def start() -> None:
-    for name in directory.start(config):
-      warn(f"continuing with another config.{name} than the run began with.")
+  def start() -> Changes:
+    changes = directory.start(config)
+    sessions.check_checkpoints(directory)
     data.check(directory)
-    directory.write("model.json", description.to_json())
+    return changes
 
-  hosts.from_main(start)
+  changes = hosts.from_main(start)
 
   with contextlib.closing(Checkpoints(directory.checkpoints, config.checkpoints_to_keep)) as saved:
-    # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
-    executor = concurrent.futures.ThreadPoolExecutor(1)
-    compiling = executor.submit(compile_step, config, model, optimizer, mesh, normalization)
-    executor.shutdown(wait=False)  # takes no more, and lets errors out before it has finished
-    state = build.initial_state(config, model, optimizer, mesh)
-    restored = saved.restore(state)
-    seconds = 0.0
-    if restored is not None:
-      _, state, record = restored
-      seconds = record["seconds"]
+    restored = saved.restore(template)
+    if restored is None:
+      state, train_step = _begin(
+        config, model, optimizer, mesh, normalization, source, train_split.class_names
+      )
+      record: dict[str, Any] = {"seconds": 0.0}
+    else:
+      step, state, record = restored
+      _check_is_of_a_run(directory, step)
       if hosts.is_main():
         _tell_of_other_replicas(config, record["devices"], mesh.size)
-    elif source is not None:
-      taken = fine_tuning.transfer(config, source, state, train_split.class_names)
-      state = TrainState.create(taken.variables, optimizer, with_average=config.average_decay > 0)
-      state = parallel.replicate(mesh, state)
-      print(f"starting from the weights in {config.init_from}{taken}", flush=True)
-    train_step = compiling.result()
-    first_step = int(state.step)
-
-    def resume() -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-      directory.save_config(config)
-      data.save(directory, first_step)
-      directory.forget_metrics_after(first_step)
-      if first_step:
-        print(f"resuming after step {first_step}", flush=True)
-      best = directory.best_evaluation() if config.keep_best else None
-      return directory.evaluation(first_step), best
-
-    evaluation, best = hosts.from_main(resume)
+      durations = dataclasses.replace(
+        durations, first_step=int(state.step), first_examples=int(state.examples)
+      )
+      # The schedule goes on where the run is in the data.
+      optimizer = build.build_optimizer(config, durations)
+      train_step = compile_step(config, model, optimizer, mesh, normalization)
+    plan = Plan.of(config, durations)
+    session = continuing.session_of(
+      config, durations, changes, continuing.jump(config, changes, durations), command
+    )
+    recorder = Recorder(directory, session)
+    evaluation, best = hosts.from_main(
+      lambda: continuing.begin(
+        config, directory, description, data, changes, session, recorder, plan.total_steps
+      )
+    )
     batches = train_batches(
       train_split,
       image_size=config.data.image_size,
@@ -128,13 +145,14 @@ def run(
       contextlib.closing(
         Progress(
           directory if hosts.is_main() else None,
-          first_step,
+          durations.first_step,
           plan.total_steps,
-          durations.steps("1 epochs", ""),
+          durations.epoch,
         )
       ) as progress,
       contextlib.closing(Profiler(profile, directory.path / "profile")) as profiler,
       contextlib.closing(Watchdog(hosts.patience())) as watchdog,
+      recorder.ending(),
     ):
       loop = Loop(
         config,
@@ -146,10 +164,52 @@ def run(
         progress,
         profiler,
         watchdog,
-        Clock(seconds),
+        Clock(record["seconds"]),
+        recorder,
+        build.build_schedule(config, durations),
         best,
+        _window(record),
       )
       return loop.run(state, batches, evaluation)
+
+
+def _begin(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  normalization: Normalization,
+  source: LoadedModel | None,
+  class_names: Sequence[str],
+) -> tuple[TrainState, Any]:
+  """The first state, and the compiled step."""
+  # Compiling takes longest and needs shapes only; initial weights are drawn meanwhile.
+  executor = concurrent.futures.ThreadPoolExecutor(1)
+  compiling = executor.submit(compile_step, config, model, optimizer, mesh, normalization)
+  executor.shutdown(wait=False)  # takes no more, and lets errors out before it has finished
+  state = build.initial_state(config, model, optimizer, mesh)
+  if source is not None:
+    taken = fine_tuning.transfer(config, source, state, class_names)
+    state = TrainState.create(taken.variables, optimizer, with_average=config.average_decay > 0)
+    state = parallel.replicate(mesh, state)
+    print(f"starting from the weights in {config.init_from}{taken}", flush=True)
+  return state, compiling.result()
+
+
+def _window(record: Mapping[str, Any]) -> Window:
+  """Of a checkpoint, the steps after the last line; earlier versions did not keep them."""
+  return [
+    {name: np.asarray(value, np.float32) for name, value in metrics.items()}
+    for metrics in record.get("window", [])
+  ]
+
+
+def _check_is_of_a_run(directory: RunDirectory, step: int) -> None:
+  if step == 0:
+    raise UserError(
+      f"'{directory.path}' holds converted weights, not a run that could go on; name it in "
+      f"config.init_from, and another --workdir."
+    )
 
 
 def _tell_of_other_replicas(config: ml_collections.ConfigDict, before: int, now: int) -> None:

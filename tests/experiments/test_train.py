@@ -1,19 +1,23 @@
 """The training loop, with a tiny network on eight devices."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 
+import compilation
 import jax
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 
-from speedpaper_jax import model_directory, parallel
+from benchmarks.survive_kills import TIMINGS
+from speedpaper_jax import build, model_directory, parallel, sessions
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.config import load
+from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.evaluation import Evaluator
 from speedpaper_jax.experiments import loop, train
@@ -33,7 +37,8 @@ def config(scratch, monkeypatch):
   config.update_from_flattened_dict(tiny.SETTINGS)
   config.data.dir = str(scratch / "data")
   config.data.eval_split = "test[:50]"
-  return config
+  with compilation.quick():
+    yield config
 
 
 @pytest.fixture
@@ -47,6 +52,11 @@ def entries(directory, split):
 
 def steps(directory, split):
   return [entry["step"] for entry in entries(directory, split)]
+
+
+def metrics(directory):
+  """What metrics.jsonl says, without what depends on the speed of the machine."""
+  return [{key: entry[key] for key in entry.keys() - TIMINGS} for entry in directory.metrics()]
 
 
 def saved_steps(directory):
@@ -191,13 +201,202 @@ def test_longer_than_before(config, directory, capsys):
   assert directory.read("config.json")["duration"] == "14 steps"
 
 
-def test_a_config_that_does_not_fit_the_checkpoint(config, directory):
-  train.run(config, directory)
-  config.average_decay = 0.0
-  with pytest.raises(UserError, match=r"Checkpoint 12 .* another config: its average/"):
+class TestContinuing:
+  """A finished run of 12 steps, and the same command with another config."""
+
+  @pytest.fixture
+  def longer(self, config, directory):
+    """The config of a run that goes on to 14 steps."""
+    train.run(config, directory, command="first")
+    config.duration = "14 steps"
+    return config
+
+  def go_on(self, config, directory, capsys):
+    """What a start prints to standard error."""
+    capsys.readouterr()
+    assert train.run(config, directory, command="second")["steps"] == 14
+    assert steps(directory, "train") == list(range(1, 15))
+    return capsys.readouterr().err
+
+  @pytest.mark.parametrize(
+    "changes",
+    [
+      {"optimizer.l2": 0.01, "optimizer.clip_norm": 1.0},
+      {"optimizer.l2": 0.0, "optimizer.momentum": 0.0},
+    ],
+  )
+  def test_with_another_optimiser_s_settings(self, longer, directory, capsys, changes):
+    longer.update_from_flattened_dict(changes)
+    told = self.go_on(longer, directory, capsys)
+    for field in changes:
+      assert f"continuing with another config.{field}, " in told
+    assert directory.read("config.json") == json.loads(longer.to_json())
+    # And back, over a checkpoint of the other form.
+    longer.update_from_flattened_dict({"optimizer.l2": 4e-5, "optimizer.momentum": 0.9})
+    longer.duration = "15 steps"
+    assert train.run(longer, directory)["steps"] == 15
+    model_directory.load(directory.path, parallel.make_mesh(), step=14)
+
+  def test_an_average_begins_with_the_parameters(self, config, directory, capsys):
+    config.average_decay = 0.0
     train.run(config, directory)
-  assert directory.read("config.json")["average_decay"] == 0.9
-  assert saved_steps(directory) == [8, 12]
+    config.update(average_decay=0.9, duration="14 steps")
+    mesh = parallel.make_mesh()
+    at_first = model_directory.load(directory.path, mesh).variables
+    self.go_on(config, directory, capsys)
+    before = model_directory.load(directory.path, mesh, step=12).variables
+    jax.tree.map(np.testing.assert_array_equal, before, at_first)
+
+  @pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+      ("average_decay", 0.0, "holds a run with another config.average_decay; .* 0 is refused"),
+      ("data.train_split", "train[:50%]", "with another config.data.train_split; the run's place"),
+      ("data.image_size", 24, r"Checkpoint 12 .* another config: its params/logits/kernel is"),
+    ],
+  )
+  def test_what_does_not_fit_is_refused_before_anything_is_written(
+    self, longer, directory, field, value, message
+  ):
+    before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    longer.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+      train.run(longer, directory)
+    after = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    assert after == before
+
+  def test_a_result_of_fewer_steps_does_not_stay(self, longer, directory, monkeypatch):
+    directory.write("summary.json", {"steps": 12})
+    interrupt_at(monkeypatch, 13)
+    with pytest.raises(Interrupted):
+      train.run(longer, directory)
+    assert not (directory.path / "summary.json").exists()
+
+  def test_sessions_are_recorded(self, longer, directory, capsys):
+    longer.optimizer.learning_rate = 0.02
+    longer.optimizer.schedule.name = "constant"
+    self.go_on(longer, directory, capsys)
+    train.run(longer, directory, command="third")
+    first, second = sessions.read(directory)
+    assert (first.first_step, first.last_step, first.saved_step) == (0, 12, 12)
+    assert (second.first_step, second.last_step, second.saved_step) == (12, 14, 14)
+    assert (first.command, second.command) == ("first", "second")
+    assert (first.end, second.end) == ("finished", "finished")
+    assert (first.duration, second.duration) == ("12 steps", "14 steps")
+    assert not first.changes
+    assert second.changes["duration"] == ["12 steps", "14 steps"]
+    assert second.changes["optimizer.learning_rate"] == [0.0075, 0.02]
+    assert second.learning_rates[1] == pytest.approx(0.02 / 4)
+
+  def test_a_shorter_run_than_has_been_trained_changes_nothing(self, longer, directory, capsys):
+    before = directory.read("config.json")
+    longer.update(duration="5 steps", log_every="2 steps")
+    capsys.readouterr()
+    assert train.run(longer, directory)["steps"] == 12
+    assert (
+      "warning: the run has taken 12 steps, and config.duration='5 steps' ends after 5: nothing is "
+      "trained, and config.duration had no effect.\n"
+    ) in capsys.readouterr().err
+    assert directory.read("config.json") == {**before, "log_every": "2 steps"}
+    assert len(sessions.read(directory)) == 1
+
+  def test_a_cosine_that_is_made_longer_jumps(self, config, directory, capsys):
+    config.optimizer.schedule.name = "cosine"
+    config.optimizer.learning_rate = 0.04  # at 32 images
+    train.run(config, directory)
+    config.duration = "24 steps"
+    capsys.readouterr()
+    train.run(config, directory)
+    assert (
+      "warning: the learning rate goes from 0 to 0.005 after step 12; for a steady one set "
+      "config.optimizer.schedule.name='constant'"
+    ) in capsys.readouterr().err
+    assert sessions.read(directory)[1].learning_rates == pytest.approx([0, 0.005])
+    rates = [entry["learning_rate"] for entry in entries(directory, "train")]
+    expected = [0.005 * (1 + np.cos(np.pi * step / 12)) for step in range(12)]
+    expected += [0.005 * (1 + np.cos(np.pi * step / 24)) for step in range(12, 24)]
+    assert rates == pytest.approx(expected, abs=1e-8)
+
+  def test_with_another_batch_size_epochs_are_those_of_the_examples(
+    self, config, directory, capsys
+  ):
+    config.data.train_split = "train[:160]"
+    config.update(duration="2 epochs", eval_every="1 epochs")  # 20 steps of 8 to an epoch
+    config.optimizer.schedule.update(name="step", factor=0.1, boundaries=("3 epochs",))
+    train.run(config, directory)
+    config.update(batch_size=16, duration="4 epochs")
+    capsys.readouterr()
+    assert train.run(config, directory)["steps"] == 40 + 20
+    printed = capsys.readouterr()
+    assert "step 50/60  epoch 3.0  " in printed.out
+    assert "step 60/60  epoch 4.0  " in printed.out
+    assert (
+      "continuing with another config.batch_size, 16 in place of 8: the run goes" in printed.err
+    )
+    assert steps(directory, "eval") == [20, 40, 50, 60]
+    rates = {entry["step"]: entry["learning_rate"] for entry in entries(directory, "train")}
+    assert rates[50] == pytest.approx(2 * rates[40])
+    assert rates[51] == pytest.approx(0.2 * rates[40])
+    last = sessions.read(directory)[-1]
+    assert last.epochs(last.first_step) == 2.0
+    assert last.epochs(last.last_step) == 4.0
+
+
+class TestRemovedCheckpoints:
+  @pytest.fixture
+  def removed(self, config, directory):
+    train.run(config, directory)
+    shutil.rmtree(directory.checkpoints)
+    return directory
+
+  def test_are_told_of_and_nothing_is_lost(self, config, removed):
+    before = {path: path.read_bytes() for path in removed.path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="has taken 12 steps and saved its state, but its checkp"):
+      train.run(config, removed)
+    after = {path: path.read_bytes() for path in removed.path.rglob("*") if path.is_file()}
+    assert after == before
+
+  def test_of_an_interrupted_run(self, config, directory, monkeypatch):
+    with monkeypatch.context() as patch:
+      interrupt_at(patch, 5)
+      with pytest.raises(Interrupted):
+        train.run(config, directory)
+    shutil.rmtree(directory.checkpoints)
+    directory.checkpoints.mkdir()
+    with pytest.raises(UserError, match="put them back into"):
+      train.run(config, directory)
+    assert steps(directory, "train") == list(range(1, 7))
+
+  def test_a_run_that_had_none_starts_again(self, config, directory, monkeypatch, capsys):
+    def fail(self, *arguments):
+      raise UserError("The disk is full.")
+
+    config.duration = "4 steps"
+    with monkeypatch.context() as patch:
+      patch.setattr(Checkpoints, "save", fail)
+      with pytest.raises(UserError, match="The disk is full"):
+        train.run(config, directory)
+    assert train.run(config, directory)["steps"] == 4
+    assert "starting again: 4 steps were taken, but no checkpoint" in capsys.readouterr().out
+    assert steps(directory, "train") == [1, 2, 3, 4]
+    assert [session.end for session in sessions.read(directory)] == [
+      "The disk is full.",
+      "finished",
+    ]
+
+
+def test_converted_weights_are_no_run(config, tmp_path):
+  """They lie in a directory of the same form, at step 0."""
+  directory = RunDirectory(tmp_path / "converted")
+  directory.start(config)
+  with contextlib.closing(Checkpoints(directory.checkpoints)) as saved:
+    mesh = parallel.make_mesh()
+    model = build.build_model(config, 10, mesh)
+    optimizer = build.build_optimizer(config, Durations(config.batch_size, 1437))
+    state = build.initial_state(config, model, optimizer, mesh)
+    saved.save(0, state, {"seconds": 0.0, "devices": 1})
+  with pytest.raises(UserError, match=r"holds converted weights, not a run .* config\.init_from"):
+    train.run(config, directory)
 
 
 class TestInterruption:
@@ -220,8 +419,31 @@ class TestInterruption:
       with pytest.raises(Interrupted):
         train.run(config, directory)
     assert train.run(config, directory)["eval"] == expected["eval"]
-    losses = [entry["loss"] for entry in entries(directory, "train")]
-    assert losses == [entry["loss"] for entry in entries(other, "train")]
+    assert metrics(directory) == metrics(other)
+
+  @pytest.mark.parametrize("step", [7])
+  def test_a_line_is_over_the_same_steps_as_without(
+    self, config, directory, tmp_path, monkeypatch, step
+  ):
+    config.log_every = "5 steps"
+    config.duration = "11 steps"
+    other = RunDirectory(tmp_path / "other")
+    train.run(config, other)
+    take = loop.Loop._take
+
+    def take_and_interrupt(self, number, *arguments):
+      if number == step:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return take(self, number, *arguments)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(loop.Loop, "_take", take_and_interrupt)
+      with pytest.raises(Interrupted):
+        train.run(config, directory)
+    assert saved_steps(directory)[-1] == step
+    train.run(config, directory)
+    assert steps(directory, "train") == [5, 10, 11]
+    assert metrics(directory) == metrics(other)
 
   def test_an_evaluation_is_left_and_made_up_for(self, config, directory, monkeypatch):
     """There may be no time for all of its images."""
