@@ -8,7 +8,7 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-from speedpaper_jax import entry_point
+from speedpaper_jax import entry_point, regular_files
 from speedpaper_jax.errors import UserError, warn
 
 _BACKGROUND = 1001  # ImageNet's classes with a background class first, as TensorFlow had them
@@ -160,7 +160,7 @@ def _to_torch(options: argparse.Namespace) -> None:
 def _read_class_names(path: pathlib.Path) -> list[str]:
   """One a line of UTF-8; white space around them does not count, nor do empty lines at the end."""
   try:
-    text = path.read_text(encoding="utf-8-sig")
+    text = regular_files.read(path).decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise UserError(f"{path} is not in UTF-8 ({error.reason}); save it in UTF-8.") from error
   except OSError as error:

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from speedpaper_jax import parallel
-from speedpaper_jax.data import image_files
+from speedpaper_jax import parallel, regular_files
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.imagenet_classes import english_name
@@ -100,7 +99,7 @@ def _class_names(description: Description) -> list[str]:
 
 def _read(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
   try:
-    return crop(image_files.read(path))
+    return crop(regular_files.read(path))
   except OSError as error:
     warn(f"'{path}' cannot be read and is left out: {error.strerror}.")
   except DecodeError as error:

@@ -17,6 +17,7 @@ report.html     all of it to read
 
 import contextlib
 import datetime
+import io
 import itertools
 import json
 import math
@@ -30,7 +31,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import json_files, lock, resuming, rules
+from speedpaper_jax import json_files, lock, regular_files, resuming, rules
 from speedpaper_jax.config import flat_keys
 from speedpaper_jax.errors import UserError, warn
 
@@ -132,8 +133,8 @@ class RunDirectory:
     """
     path = self.path / "arrays.npz"
     try:
-      # np.load leaves a damaged file that it opened itself open.
-      with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+      content = io.BytesIO(regular_files.read(path))
+      with np.load(content, allow_pickle=False) as arrays:
         return dict(arrays)
     except FileNotFoundError:
       raise UserError(
@@ -288,7 +289,7 @@ class RunDirectory:
 
   def _lines(self, path: pathlib.Path) -> list[bytes]:
     try:
-      return path.read_bytes().splitlines()
+      return regular_files.read(path).splitlines()
     except FileNotFoundError:
       return []
     except OSError as error:

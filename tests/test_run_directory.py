@@ -282,7 +282,7 @@ class TestMetrics:
   def test_a_directory_in_the_place_of_the_file(self, directory):
     (directory.path / "metrics.jsonl").unlink()
     (directory.path / "metrics.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(it is no regular file\)"):
       directory.metrics()
 
   def test_forget(self, directory, entries):

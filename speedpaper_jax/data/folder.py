@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import class_folders, image_files, paths
+from speedpaper_jax import regular_files
+from speedpaper_jax.data import class_folders, paths
 from speedpaper_jax.data.class_folders import Classes, Contents, Photograph
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import digest_of
@@ -49,7 +50,7 @@ class FolderSource:
   def __getitem__(self, index: int) -> dict[str, Any]:
     (path, _), label = self._examples[index]
     try:
-      return {"image": image_files.read(path), "label": label}
+      return {"image": regular_files.read(path), "label": label}
     except OSError as error:
       raise DecodeError(f"it cannot be read ({error.strerror})") from error
 

@@ -9,7 +9,6 @@ twice is left out, counted and told.
 import collections
 import os
 import pathlib
-import stat
 from collections.abc import Iterable
 
 from speedpaper_jax.errors import UserError, warn_once
@@ -149,20 +148,6 @@ def kind_of(entry: os.DirEntry[str]) -> str:
   except OSError:
     return "linked to nowhere"
   return "as a pipe or device"
-
-
-def read(path: pathlib.Path) -> bytes:
-  """The content of a file that may have become another thing; a pipe is not waited for.
-
-  Raises:
-    OSError: it cannot be read, or is no regular file.
-  """
-  try:
-    if not stat.S_ISREG(path.stat().st_mode):
-      raise OSError(None, "it is no regular file")
-    return path.read_bytes()
-  except ValueError as error:  # of a null character
-    raise OSError(None, str(error)) from error
 
 
 def _is_named_directory(path: pathlib.Path) -> bool:

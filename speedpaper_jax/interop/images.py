@@ -6,7 +6,8 @@ import matplotlib.cbook
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax.data import decode, image_files, paths
+from speedpaper_jax import regular_files
+from speedpaper_jax.data import decode, paths
 from speedpaper_jax.data.crop import EvaluationCrop, resize_box
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
@@ -38,7 +39,7 @@ def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:
 
 def _read(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray:
   try:
-    return crop(image_files.read(path))
+    return crop(regular_files.read(path))
   except decode.DecodeError as error:
     raise UserError(f"The image '{path}' is damaged: {error}.") from error
   except OSError as error:

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from speedpaper_jax.data.image_files import find_images, read
+from speedpaper_jax import regular_files
+from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
 
 
@@ -155,16 +156,4 @@ def test_a_path_that_cannot_be_is_an_image_that_cannot_be_read(name):
   path = pathlib.Path(name)
   assert find_images([path]) == [path]
   with pytest.raises(OSError, match=r"too long|null"):
-    read(path)
-
-
-class TestReading:
-  def test_a_file(self, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"content")
-    assert read(tmp_path / "a.jpg") == b"content"
-
-  @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-  def test_what_is_no_file_is_not_opened(self, tmp_path, make):
-    make(tmp_path / "a.jpg")
-    with pytest.raises(OSError, match="it is no regular file"):
-      read(tmp_path / "a.jpg")
+    regular_files.read(path)
