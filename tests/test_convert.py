@@ -274,8 +274,8 @@ class TestMistakes:
   @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-      (["--channels=RBG"], "'RBG' is no order of channels"),
-      (["--std", "1", "0", "1"], "give three numbers above 0"),
+      (["--channels=RBG"], "channels is 'RBG'"),
+      (["--std", "1", "0", "1"], "std is (1.0, 0.0, 1.0); it must be"),
       (["--num_classes=7"], "has 10 classes, not 7; leave --num_classes out"),
       (["--class_names=/nowhere"], "/nowhere cannot be read"),
       (["--image_size=-1"], "argument --image_size: -1 is below 1; see --help"),

@@ -105,7 +105,7 @@ def test_reading_safetensors_needs_no_other_package(state_dict, tmp_path):
     f"print(*files.read(pathlib.Path({str(path)!r})))"
   )
   finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-  assert finished.stdout.split() == list(state_dict), finished.stderr
+  assert set(finished.stdout.split()) == set(state_dict), finished.stderr
 
 
 def test_reading_pytorchs_files_needs_pytorch_alone(state_dict, tmp_path, monkeypatch):
