@@ -38,7 +38,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--weights",
     type=pathlib.Path,
     metavar="FILE",
-    help=".pth or .safetensors (default: random weights, perturbed, with the images' statistics)",
+    help="a checkpoint of PyTorch's or .safetensors (default: random weights, perturbed, with the "
+    "images' statistics)",
   )
   parser.add_argument(
     "--images",
@@ -113,7 +114,7 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
   import jax
   import numpy as np
 
-  from speedpaper_jax.interop import comparison, files, images
+  from speedpaper_jax.interop import comparison, conversion, files, images
   from speedpaper_jax.interop.pair import calibrate, make_pair
 
   image_size = options.image_size or names.image_size
@@ -126,7 +127,7 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
   num_classes, state_dict = options.num_classes, None
   if options.weights is not None:
     state_dict = files.read(options.weights)
-    num_classes = len(state_dict.get(f"{names.layers['logits']}.bias", range(num_classes)))
+    num_classes = conversion.count_classes(state_dict, names) or num_classes
   pair = make_pair(model, names, num_classes, image_size, state_dict)
   if state_dict is None:
     try:

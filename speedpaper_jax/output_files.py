@@ -98,7 +98,7 @@ def write_figure(path: pathlib.Path, figure: "Figure") -> None:
   fonts.make_legible(figure)
   drawn = io.BytesIO()
   figure.savefig(drawn, format=path.suffix.lower().removeprefix("."))
-  _write(path, drawn.getvalue())
+  write_bytes(path, drawn.getvalue())
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -107,10 +107,15 @@ def write(path: pathlib.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written.
   """
-  _write(path, text.encode("utf-8", errors="replace"))
+  write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file, whole or not at all.
+
+  Raises:
+    UserError: it cannot be written.
+  """
   try:
     if path.exists() and not path.is_file():
       _write_as_it_is(path, content)

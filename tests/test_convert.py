@@ -274,7 +274,7 @@ class TestMistakes:
   @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-      (["--channels=RBG"], "channels is 'RBG'"),
+      (["--channels=RBG"], "channels='RBG' is unknown. Did you mean 'RGB'?"),
       (["--std", "1", "0", "1"], "std is (1.0, 0.0, 1.0); it must be"),
       (["--num_classes=7"], "has 10 classes, not 7; leave --num_classes out"),
       (["--class_names=/nowhere"], "/nowhere cannot be read"),

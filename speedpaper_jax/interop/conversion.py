@@ -93,7 +93,7 @@ def _convert(
   source: str,
 ) -> Weights:
   names = dataclasses.replace(names, image_size=image_size or names.image_size)
-  available = _count_classes(state_dict, names)
+  available = count_classes(state_dict, names)
   state_dict, wanted, notes = _fit_classes(state_dict, names, available, num_classes, source)
   has_aux = _has_aux(state_dict, names)
   reason = _why_without_aux(model, names, wanted, state_dict) if has_aux else None
@@ -116,7 +116,7 @@ def _convert(
   )
 
 
-def _count_classes(state_dict: Mapping[str, np.ndarray], names: Names) -> int:
+def count_classes(state_dict: Mapping[str, np.ndarray], names: Names) -> int:
   """Of the softmax layer; 0 where there is nothing of it."""
   layer = names.layers["logits"]
   leaves = {name: values for name, values in state_dict.items() if name.startswith(f"{layer}.")}

@@ -1,13 +1,13 @@
 """State dicts in files: PyTorch's own format, read without running code in it, and safetensors."""
 
 import argparse
-import os
+import io
 import pathlib
 import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -94,17 +94,15 @@ def write(path: pathlib.Path, state_dict: StateDict) -> None:
     UserError: another ending, something is there already, or the file cannot be written.
   """
   check(path)
-  incomplete = path.with_name(f".{path.name}.incomplete")
-  try:
-    with incomplete.open("wb") as file:
-      _write(file, state_dict, path.suffix == _SAFETENSORS)
-      file.flush()
-      os.fsync(file.fileno())
-    incomplete.rename(path)
-  except (OSError, RuntimeError) as error:
-    raise UserError(f"{path} cannot be written: {error}") from error
-  finally:
-    incomplete.unlink(missing_ok=True)
+  if path.suffix == _SAFETENSORS:
+    output_files.write_bytes(path, import_package("safetensors.numpy").save(state_dict))
+    return
+  torch = import_package("torch")
+  content = io.BytesIO()
+  # Copies, since PyTorch shares no memory that may not be written.
+  copies = {name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}
+  torch.save(copies, content)
+  output_files.write_bytes(path, content.getvalue())
 
 
 def _content(path: pathlib.Path) -> Any:
@@ -176,13 +174,3 @@ def _array(values: Any, name: Any, path: pathlib.Path) -> np.ndarray:
   if not isinstance(name, str) or not hasattr(values, "detach"):
     raise UserError(f"'{name}' in {path} is no tensor; save the state dict alone.")
   return arrays.of_tensor(values, name, str(path))
-
-
-def _write(file: BinaryIO, state_dict: StateDict, as_safetensors: bool) -> None:
-  if as_safetensors:
-    safetensors = import_package("safetensors.numpy")
-    file.write(safetensors.save(state_dict))
-    return
-  torch = import_package("torch")
-  # Copies, since PyTorch shares no memory that may not be written.
-  torch.save({name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}, file)

@@ -71,7 +71,10 @@ def make_pair(
   torch.manual_seed(0)
   with_aux = bool(names.aux) and image_size >= names.aux_image_size
   if state_dict is not None:
-    with_aux = with_aux and any(name.startswith(tuple(names.aux.values())) for name in state_dict)
+    heads = tuple(names.aux.values())
+    with_aux = with_aux and any(name.startswith(heads) for name in state_dict)
+    if not with_aux:  # their heads fit one image size alone
+      state_dict = {name: state_dict[name] for name in state_dict if not name.startswith(heads)}
   reference = references.build(model, names, num_classes, with_aux).double().eval()
   settings = LayerSettings(
     registry.find_dialect(model, names.dialect).batch_norm, operations=ops.CPU
@@ -90,9 +93,9 @@ def make_pair(
   )
   if state_dict is not None:
     table = tensors.tensors(network, names, image_size)
-    tensors.from_torch(state_dict, table, "The file of weights")  # names what does not fit
-    # Not strict, since files from before PyTorch 0.4.1 lack counters.
-    copies = {name: torch.from_numpy(values.copy()) for name, values in state_dict.items()}
+    tensors.from_torch(state_dict, table, "the file of weights")  # names what does not fit
+    # Not strict: counters are left out, of which nothing depends.
+    copies = {tensor.theirs: torch.from_numpy(state_dict[tensor.theirs].copy()) for tensor in table}
     reference.load_state_dict(copies, strict=False)
   return Pair(model, names, network, names.normalization, reference, image_size)
 

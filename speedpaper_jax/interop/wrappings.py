@@ -98,11 +98,11 @@ def _tell_of_others(
   others = [name for name in parts if name != choice]
   if others:
     tell(
-      f"note: the weights under '{choice}' of {source} are taken; those under {_listed(others)} "
+      f"Note: the weights under '{choice}' of {source} are taken; those under {_listed(others)} "
       f"are left out, and --weights_key={others[0]} takes them."
     )
   elif _AVERAGED.search(choice):
-    tell(f"note: the weights under '{choice}' of {source} are a moving average.")
+    tell(f"Note: the weights under '{choice}' of {source} are a moving average.")
   if choice not in content:  # a prefix
     beside = [
       name
@@ -111,7 +111,7 @@ def _tell_of_others(
     ]
     if beside:
       tell(
-        f"note: {_listed(beside)} of {source} {'is' if len(beside) == 1 else 'are'} left out, "
+        f"Note: {_listed(beside)} of {source} {'is' if len(beside) == 1 else 'are'} left out, "
         f"beside the weights under '{choice}'."
       )
 

@@ -78,7 +78,7 @@ class TestMovingAverages:
 
   def test_alone(self, capsys):
     assert value(unwrap({"ema": AVERAGE, "epoch": 3}, None, "it")) == 1
-    assert capsys.readouterr().err == "note: the weights under 'ema' of it are a moving average.\n"
+    assert capsys.readouterr().err == "Note: the weights under 'ema' of it are a moving average.\n"
 
 
 def test_a_key_may_be_any_prefix():
@@ -90,7 +90,7 @@ def test_tensors_beside_a_prefix_are_told(capsys):
   content = {"n_averaged": np.zeros(()), "criterion.weight": np.zeros(3), **prefixed("module")}
   assert value(unwrap(content, None, "it")) == 0
   assert capsys.readouterr().err == (
-    "note: 'n_averaged', 'criterion.weight' of it are left out, beside the weights under "
+    "Note: 'n_averaged', 'criterion.weight' of it are left out, beside the weights under "
     "'module'.\n"
   )
 
