@@ -237,6 +237,7 @@ def write(
   incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
   shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left
   try:
+    whole.parent.mkdir(parents=True, exist_ok=True)
     incomplete.start(config)
     incomplete.write("model.json", dict(description))
     with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:

@@ -165,7 +165,8 @@ def _read_torch(path: pathlib.Path) -> Any:
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
   reason = (str(error).strip() or repr(error)).splitlines()[0]
-  return UserError(f"{path} is damaged or holds more than tensors: {reason[:200]}")
+  first = reason.partition(". ")[0][:200]  # of PyTorch's many sentences
+  return UserError(f"{path} is damaged or holds more than tensors: {first}")
 
 
 def _array(values: Any, name: Any, path: pathlib.Path) -> np.ndarray:

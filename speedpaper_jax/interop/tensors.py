@@ -101,9 +101,9 @@ def from_torch(
   expected = {tensor.theirs for tensor in table} | counters(table)
   extra = [name for name in state_dict if name not in expected]
   if missing:
-    # Of another network's names, none is the one that is meant.
-    nearest = _nearest(missing[0], extra) if len(missing) < len(table) // 2 else ""
-    raise UserError(f"{source} lacks the tensor '{missing[0]}'{_and_more(missing)}.{nearest}")
+    is_another = len(missing) >= len(table) // 2
+    remark = " It is of another network." if is_another else _nearest(missing[0], extra)
+    raise UserError(f"{source} lacks the tensor '{missing[0]}'{_and_more(missing)}.{remark}")
   if extra:
     raise UserError(
       f"{source} has the tensor '{extra[0]}'{_and_more(extra)}, which this network has not."

@@ -58,7 +58,8 @@ def unwrap(content: Mapping[str, Any], key: str | None, source: str) -> dict[str
     _tell_of_others(content, parts, choice, source)
     content = parts[choice]
   if not found:
-    raise UserError(f"{source} has no weights under '{key}'.{did_you_mean(str(key), seen)}")
+    way_out = did_you_mean(str(key), seen) if seen else " Leave --weights_key out."
+    raise UserError(f"{source} has no weights under '{key}'.{way_out}")
   return dict(content)
 
 

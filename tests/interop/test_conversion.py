@@ -153,8 +153,8 @@ class TestAnotherNetwork:
     with pytest.raises(UserError) as refusal:
       read("googlenet", None, bn_inception)
     assert str(refusal.value) == (
-      "it lacks the tensor 'conv1.bn.running_mean' (and 284 more). Its tensors are those of "
-      "--model=bn_inception --dialect=pretrainedmodels."
+      "it lacks the tensor 'conv1.bn.running_mean' (and 284 more). It is of another network. Its "
+      "tensors are those of --model=bn_inception --dialect=pretrainedmodels."
     )
 
   def test_a_dialect_of_the_same_network_is_another_one(self, bn_inception):

@@ -100,6 +100,10 @@ class TestMistakes:
     with pytest.raises(UserError, match=r"it has no weights under 'emma'\. Did you mean 'ema'"):
       unwrap({"state_dict": WEIGHTS, "ema": AVERAGE}, "emma", "it")
 
+  def test_a_key_of_a_state_dict_alone(self):
+    with pytest.raises(UserError, match=r"it has no weights under 'ema'\. Leave --weights_key out"):
+      unwrap(WEIGHTS, "ema", "it")
+
   def test_several_state_dicts(self):
     content = {"generator": WEIGHTS, "discriminator": WEIGHTS}
     with pytest.raises(UserError, match="'generator', 'discriminator'; choose with --weights_key"):
