@@ -23,7 +23,7 @@ _TRAINED = (
 )
 # Their moving average, which the file has beside them.
 _AVERAGED = re.compile(r"(^|_)(ema|swa|avg|averaged?)(_|$)")
-# More than anything nests; a pickled mapping may contain itself.
+# More than anything nests.
 _DEEPEST = 8
 
 
@@ -73,11 +73,17 @@ def _parts(content: Mapping[str, Any], key: str | None) -> dict[str, Mapping[str
   return parts | {name: value for name, value in content.items() if _holds_weights(value)}
 
 
-def _holds_weights(value: Any, depth: int = _DEEPEST) -> bool:
-  """Whether there is a state dict in a value; an optimizer's numbers its tensors."""
-  return isinstance(value, Mapping) and any(
-    isinstance(name, str)
-    and (("." in name and _is_tensor(part)) or (depth > 0 and _holds_weights(part, depth - 1)))
+def _holds_weights(value: Any, seen: set[int] | None = None) -> bool:
+  """Whether there is a state dict in a value; an optimizer numbers its tensors, and has no names.
+
+  Mappings that were looked at are `seen`: a pickled one may contain itself.
+  """
+  seen = set() if seen is None else seen
+  if not isinstance(value, Mapping) or id(value) in seen:
+    return False
+  seen.add(id(value))
+  return any(
+    isinstance(name, str) and (("." in name and _is_tensor(part)) or _holds_weights(part, seen))
     for name, part in value.items()
   )
 
@@ -104,17 +110,16 @@ def _tell_of_others(
     )
   elif _AVERAGED.search(choice):
     tell(f"Note: the weights under '{choice}' of {source} are a moving average.")
-  if choice not in content:  # a prefix
-    beside = [
-      name
-      for name, value in content.items()
-      if _is_tensor(value) and str(name).partition(".")[0] not in parts
-    ]
-    if beside:
-      tell(
-        f"Note: {_listed(beside)} of {source} {'is' if len(beside) == 1 else 'are'} left out, "
-        f"beside the weights under '{choice}'."
-      )
+  beside = [
+    name
+    for name, value in content.items()
+    if _is_tensor(value) and str(name).partition(".")[0] not in parts
+  ]
+  if beside:
+    tell(
+      f"Note: {_listed(beside)} of {source} {'is' if len(beside) == 1 else 'are'} left out, "
+      f"beside the weights under '{choice}'."
+    )
 
 
 def _is_wrapper(prefix: str) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import pathlib
 import resource
 import subprocess
@@ -191,6 +192,26 @@ class TestMistakes:
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
     assert f"{path} is damaged or holds more than tensors: " in self.refusal(path)
+
+  @pytest.mark.parametrize("form", ["zip", "pickle", "safetensors"])
+  def test_whatever_is_damaged_is_read_or_told(self, form, state_dict, tmp_path):
+    path = tmp_path / "weights"
+    if form == "safetensors":
+      pytest.importorskip("safetensors")
+      files.write(path.with_suffix(".safetensors"), state_dict)
+      whole = path.with_suffix(".safetensors").read_bytes()
+    else:
+      content = {"state_dict": {"fc.bias": torch.ones(9)}, "args": argparse.Namespace(lr=0.1)}
+      torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+      whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+      damaged = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.2 else whole)
+      for place in rng.integers(max(len(damaged), 1), size=rng.integers(1, 5)):
+        damaged[place : place + 1] = rng.bytes(1)
+      path.write_bytes(damaged)
+      with contextlib.suppress(UserError):
+        files.read(path)
 
   def test_code_in_the_file_is_not_run(self, tmp_path):
     class Harmful:

@@ -85,6 +85,13 @@ def test_a_key_may_be_any_prefix():
   assert value(unwrap({"state_dict": prefixed("student")}, "student", "it")) == 0
 
 
+def test_tensors_beside_an_entry_are_told(capsys):
+  assert value(unwrap({"state_dict": WEIGHTS, "scale.factor": np.ones(1)}, None, "it")) == 0
+  assert capsys.readouterr().err == (
+    "Note: 'scale.factor' of it is left out, beside the weights under 'state_dict'.\n"
+  )
+
+
 def test_tensors_beside_a_prefix_are_told(capsys):
   """As PyTorch's `AveragedModel` counts, or a loss has weights."""
   content = {"n_averaged": np.zeros(()), "criterion.weight": np.zeros(3), **prefixed("module")}
@@ -109,7 +116,8 @@ class TestMistakes:
     with pytest.raises(UserError, match="'generator', 'discriminator'; choose with --weights_key"):
       unwrap(content, None, "it")
 
-  def test_a_mapping_that_contains_itself(self):
+  def test_a_mapping_that_contains_itself_many_times(self):
     content = {"fc.bias": np.zeros(1)}
+    content |= {f"model_{i}": {"again": content} for i in range(100)}
     content["model"] = content
     assert "fc.bias" in unwrap(content, None, "it")
