@@ -56,16 +56,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--image_size",
-    type=entry_point.at_least(1),
+    type=entry_point.at_least(1, at_most=4096),
     metavar="N",
     help="pixels (default: the published weights')",
   )
   parser.add_argument(
-    "--num_classes", type=entry_point.at_least(2), default=1000, metavar="N", help="(default: 1000)"
+    "--num_classes",
+    type=entry_point.at_least(2, at_most=2**20),
+    default=1000,
+    metavar="N",
+    help="(default: 1000)",
   )
   parser.add_argument(
     "--batch_size",
-    type=entry_point.at_least(2),
+    type=entry_point.at_least(2, at_most=2**20),
     metavar="N",
     help=f"images of each of the {_BATCHES} batches of training (default: {_BATCH_SIZE}, with "
     f"auxiliary heads {_BATCH_SIZE_WITH_AUX_HEADS})",

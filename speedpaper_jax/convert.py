@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--num_classes",
-    type=entry_point.at_least(0),
+    type=entry_point.at_least(0, at_most=2**20),
     metavar="N",
     help="1000 drops the background class of a file of 1001, 0 the softmax layer (default: the "
     "file's, but 1000 for 1001)",
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--image_size",
-    type=entry_point.at_least(1),
+    type=entry_point.at_least(1, at_most=4096),
     metavar="N",
     help="pixels (default: the published weights')",
   )

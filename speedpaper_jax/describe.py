@@ -29,12 +29,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--image_size",
-    type=entry_point.at_least(1),
+    type=entry_point.at_least(1, at_most=4096),
     metavar="N",
     help="pixels (default: the paper's, 224 or 299)",
   )
   parser.add_argument(
-    "--num_classes", type=entry_point.at_least(2), default=1000, metavar="N", help="(default: 1000)"
+    "--num_classes",
+    type=entry_point.at_least(2, at_most=2**20),
+    default=1000,
+    metavar="N",
+    help="(default: 1000)",
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
   parser.add_argument(

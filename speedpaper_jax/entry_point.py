@@ -136,12 +136,14 @@ class ArgumentParser(argparse.ArgumentParser):
     raise UserError(f"{message}; see --help.")
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-  """A `type` of argparse's: whole numbers from `minimum` on."""
+def at_least(minimum: int, at_most: int = 2**32 - 1) -> Callable[[str], int]:
+  """A `type` of argparse's: whole numbers from `minimum` to `at_most`."""
 
   def number(text: str) -> int:
     if int(text) < minimum:
       raise argparse.ArgumentTypeError(f"{text} is below {minimum}")
+    if int(text) > at_most:
+      raise argparse.ArgumentTypeError(f"{text} is above {at_most:,}")
     return int(text)
 
   return number

@@ -91,7 +91,7 @@ def _step(path: pathlib.Path) -> int | None:
   """Number of the step that `--step` names; None for the newest whole one."""
   if _STEP.value == "newest":
     return None
-  if _STEP.value.isdigit():
+  if re.fullmatch(r"[0-9]+", _STEP.value):
     return int(_STEP.value)
   if _STEP.value != "best":
     raise UserError(f"--step={_STEP.value} is none of newest, best and the number of a step.")

@@ -136,6 +136,8 @@ _COMPARISON: Mapping[str, Rule] = {
   "seeds": several(SEED, 1),
 }
 
+BENEFITS = ("lr", "init", "dropout", "l2", "lrn", "batch_size")  # factors that it has reports of
+
 # Experiment → dotted name of a field → what it may hold.
 RANGES: Mapping[str, Mapping[str, Rule]] = {
   "train": TRAIN,
@@ -188,7 +190,7 @@ RANGES: Mapping[str, Mapping[str, Rule]] = {
     "measured_examples": _NORMALIZED_ROWS,
   },
   "bn_variants": {**_COMPARISON, "baseline": NAME},
-  "bn_benefits": {**_COMPARISON, "benefit": NAME, "factor_values": several(FINITE, 1)},
+  "bn_benefits": {**_COMPARISON, "benefit": one_of(BENEFITS), "factor_values": several(FINITE, 1)},
 }
 
 

@@ -9,6 +9,7 @@ import tiny
 from speedpaper_jax import build, parallel
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.models import ops, registry
@@ -190,6 +191,12 @@ def test_one_image_has_no_statistics(config, statistics, batch_size):
     UserError, match="needs more than one image to take statistics of; set a larger"
   ):
     build_model(config)
+
+
+def test_more_examples_than_are_counted(config):
+  config.duration = "134217728 steps"
+  with pytest.raises(UserError, match=r"config\.duration='.*' is .* examples; at most 4,294"):
+    build.total_steps(config, Durations(config.batch_size, 1000))
 
 
 def test_the_augmentation_is_the_one_of_the_config(config):

@@ -117,6 +117,13 @@ class TestAfterOtherBatches:
     assert longer.last_step("1 epochs", "") == 0
 
 
+@pytest.mark.parametrize("text", ["1e300 epochs", "2147483648 steps", "1e12 examples"])
+def test_more_steps_than_are_counted(text):
+  with pytest.raises(UserError, match=r"^config\.duration='.*' is .* steps; at most 2,147,483,647"):
+    DURATIONS.steps(text, "config.duration")
+  assert DURATIONS.steps("2147483647 steps", "config.duration") == 2**31 - 1
+
+
 @pytest.mark.parametrize(
   "text",
   [

@@ -110,6 +110,9 @@ class TestStep:
     [
       ("7", r"has no checkpoint of step 7; it has: 8, 12\."),
       ("bset", "--step=bset is none of newest, best and the number of a step"),
+      ("-1", "--step=-1 is none of newest, best and the number of a step"),
+      ("²", "--step=² is none of newest, best and the number of a step"),
+      ("9" * 20, "has no checkpoint of step 99999999999999999999; it has: 8, 12"),
     ],
   )
   def test_mistakes(self, path, run_evaluate, step, message):

@@ -5,7 +5,8 @@ from typing import Any
 import ml_collections
 
 from speedpaper_jax import ranges
-from speedpaper_jax.experiments import arms
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import arms, learning_curves
 from speedpaper_jax.run_directory import RunDirectory
 
 
@@ -26,6 +27,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: see `arms.train`.
   """
   ranges.check(config, "bn_benefits")
+  _check_arms(config)
   trained, totals = arms.train(config, directory)
   return {
     **totals,
@@ -41,3 +43,14 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       for name, arm in trained.items()
     },
   }
+
+
+def _check_arms(config: ml_collections.ConfigDict) -> None:
+  for value in config.factor_values:
+    for network in ("without", "with"):
+      name = learning_curves.arm_name(network, value)
+      if name not in config.arms:
+        raise UserError(
+          f"config.factor_values has {value:g}, but there is no '{name}' in config.arms; change "
+          "the values in the config file, which makes both."
+        )

@@ -5,7 +5,10 @@ import json
 import fake_training
 import pytest
 
+import speedpaper_jax.reports.bn_benefits as report
+from speedpaper_jax import ranges
 from speedpaper_jax.config import load
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import bn_benefits, train
 from speedpaper_jax.experiments.learning_curves import arm_name
 from speedpaper_jax.run_directory import RunDirectory
@@ -27,6 +30,26 @@ def test_every_value_is_trained_with_and_without(directory):
   assert summary["runs"] == len(expected) * 3  # seeds; the rate is the factor, not searched for
   assert summary["chance"] == 0.1
   json.dumps(summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("benefit", "luck", r"config\.benefit='luck' is unknown"),
+    ("factor_values", (1, 7), r"factor_values has 7, but there is no 'without-7' in config\.arms"),
+    ("factor_values", (), r"config\.factor_values is \(\); it must be a list that is not empty"),
+  ],
+)
+def test_what_has_no_arms_or_no_report_is_refused_before_any_run(directory, field, value, message):
+  config = load("configs/bn_benefits.py:benefit=lr")
+  config[field] = value
+  with pytest.raises(UserError, match=message):
+    bn_benefits.run(config, directory)
+  assert not any(directory.path.iterdir())
+
+
+def test_every_factor_has_a_report():
+  assert set(ranges.BENEFITS) == set(report.FACTORS)
 
 
 def test_a_run_that_diverged(directory):

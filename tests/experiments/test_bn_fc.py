@@ -91,6 +91,24 @@ class TestRun:
     assert (other["train_y"] != arrays["train_y"]).all()
     assert (other["with/outputs"] != arrays["with/outputs"][:1]).all()
 
+  @pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+      ("batch_size", 5000, "batch_size is 5000, but there are 2000 examples to train on"),
+      ("batch_size", 1999, "Of 2000 examples in batches of 1999 one is left over"),
+      ("batch_size", 1, "batch_size is 1; it must be a whole number from 2"),
+      ("initial_std", float("nan"), "initial_std is nan; it must be a finite number above 0"),
+    ],
+  )
+  def test_numbers_that_cannot_be_are_refused_before_anything_is_written(
+    self, tmp_path, field, value, message
+  ):
+    config = load("configs/bn_fc.py")
+    config[field] = value
+    with pytest.raises(UserError, match=message):
+      bn_fc.run(config, RunDirectory(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
   def test_an_unknown_optimizer_is_refused_before_anything_is_written(self, tmp_path):
     config = small_config()
     config.optimizer.name = "adan"
