@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from speedpaper_jax import optim
+from speedpaper_jax.models.batch_norm import row_mask
 from speedpaper_jax.models.features import AUX_LOGITS
 from speedpaper_jax.normalization import DEFAULT, Normalization
 
@@ -95,9 +96,12 @@ def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.
 
 def _summed_cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
   targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+  # `where`, because a masked row's logits and loss may be infinite, and 0·∞ is NaN: in the gradient
+  # if the logits are not put aside, too.
+  counts = batch["mask"] > 0
+  logits = jnp.where(counts[:, None], logits, 0.0)
   loss = optax.softmax_cross_entropy(logits, targets.astype(logits.dtype))
-  # `where`, because a masked row's loss may be infinite and 0·∞ is NaN.
-  return jnp.sum(jnp.where(batch["mask"] > 0, loss, 0.0))
+  return jnp.sum(jnp.where(counts, loss, 0.0))
 
 
 def make_train_step(
@@ -130,16 +134,16 @@ def make_train_step(
 
   Returns:
     A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
-    float32 [N]; its metrics are `example_metrics` over the whole batch, and `gradient_norm`. Its
-    `loss` is the one that is minimised, auxiliary heads included, while evaluation's is the main
-    head's alone.
+    float32 [N]; rows of mask 0 have no part in gradients and batch statistics. Its metrics are
+    `example_metrics` over the whole batch, and `gradient_norm`. Its `loss` is the one that is
+    minimised, auxiliary heads included, while evaluation's is the main head's alone.
   """
 
   def summed_loss(
     params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
     logits, updated = model.apply(
-      {"params": params, "batch_stats": batch_stats},
+      {"params": params, "batch_stats": batch_stats, **row_mask(batch["mask"])},
       normalization.apply(batch["image"]),
       train=True,
       mutable=["batch_stats", AUX_LOGITS],
@@ -245,7 +249,7 @@ def make_moments_step(
 
   def moments_step(variables: Mapping[str, PyTree], batch: Batch) -> PyTree:
     _, updated = model.apply(
-      variables,
+      {**variables, **row_mask(batch["mask"])},
       normalization.apply(batch["image"]),
       train=True,
       mutable=["batch_moments"],

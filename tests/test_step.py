@@ -175,6 +175,36 @@ class TestTrainStep:
     assert_close(after.params, step(state, changed)[0].params, tolerance=0)
     assert_close(after.params, step(state, without)[0].params)
 
+  @pytest.mark.parametrize("batch_norm", [None, BatchNorm(decay=0.9)], ids=["plain", "bn"])
+  @pytest.mark.parametrize("aux_heads", [(), ("aux1",)], ids=["", "aux"])
+  def test_a_masked_row_has_no_part_in_anything(self, batch_norm, aux_heads):
+    step, state = make_step(Network(batch_norm, aux_heads=aux_heads), aux_weight=0.3, average=True)
+    batch = make_batch(8)
+    batch["mask"][[2, 7]] = 0
+    without = {name: np.delete(rows, [2, 7], 0) for name, rows in batch.items()}
+    after, metrics = step(state, batch)
+    expected, expected_metrics = step(state, without)
+    assert_close(after.replace(examples=expected.examples), expected, 1e-10)
+    assert_close(metrics, expected_metrics, 1e-10)
+
+  def test_a_masked_row_with_infinite_logits_leaves_the_gradient_finite(self):
+    class Overflowing(nn.Module):
+      @nn.compact
+      def __call__(self, images, *, train):
+        x = images.reshape(images.shape[0], -1).astype(jnp.float64)
+        logits = nn.Dense(CLASSES, dtype=jnp.float64)(x)
+        return logits + jnp.where(x[:, :1] == -1, jnp.inf, 0.0)  # black images' are infinite
+
+    step, state = make_step(Overflowing())
+    batch = make_batch(8)
+    batch["image"][3], batch["mask"][3] = 0, 0
+    without = {name: np.delete(rows, 3, 0) for name, rows in batch.items()}
+    after, metrics = step(state, batch)
+    expected, expected_metrics = step(state, without)
+    assert np.isfinite(metrics["gradient_norm"])
+    assert_close(after.params, expected.params)
+    assert_close(metrics, expected_metrics)
+
   def test_a_batch_without_a_row_that_counts_changes_no_parameter(self):
     step, state = make_step(Network())
     batch = make_batch(8)
@@ -182,6 +212,14 @@ class TestTrainStep:
     after, metrics = step(state, batch)
     assert_close(after.params, state.params, tolerance=0)
     assert metrics["count"] == metrics["loss"] == metrics["gradient_norm"] == 0
+
+  def test_nor_does_it_move_batch_statistics(self):
+    step, state = make_step(Network(BatchNorm()))
+    batch = make_batch(8)
+    batch["mask"][:] = 0
+    after, _ = step(state, batch)
+    assert_close(after.params, state.params, tolerance=0)
+    assert_close(after.batch_stats, state.batch_stats, tolerance=0)
 
   def test_it_counts_steps_and_all_rows_it_was_given(self):
     step, state = make_step(Network())
@@ -385,6 +423,15 @@ class TestOtherSteps:
     expected = example_metrics(logits, batch)
     assert_close(make_eval_step(network)(state.evaluated, batch), expected)
     assert expected["count"] == 5
+
+  def test_moments_are_those_of_the_rows_that_count(self):
+    network = Network(BatchNorm())
+    _, state = make_step(network)
+    moments_step = make_moments_step(network)
+    batch = make_batch(8)
+    batch["mask"][[0, 5]] = 0
+    without = {name: np.delete(rows, [0, 5], 0) for name, rows in batch.items()}
+    assert_close(moments_step(state.evaluated, batch), moments_step(state.evaluated, without))
 
   def test_moments_are_those_of_the_batch(self):
     network = Network(BatchNorm(), dropout_rate=0.5)

@@ -4,6 +4,9 @@ A batch is normalised in one or more groups of rows. Statistics over the global 
 per-replica statistics are as many groups as there are devices, and any `virtual_batch_size` between
 them is possible. Under `jit` on a batch sharded by rows, groups that do not straddle devices need
 no communication; a named axis (`shard_map`, `pmap`) joins the statistics of its members.
+
+Rows that are masked, because an image could not be decoded, have no part in statistics and
+gradients; see `row_mask`.
 """
 
 import dataclasses
@@ -18,31 +21,45 @@ from jax import lax
 
 PyTree = Any
 
+_ROW_MASK = "row_mask"
+
+
+def row_mask(mask: jax.Array) -> dict[str, PyTree]:
+  """A collection for a model's variables, by which all its batch normalizations know the rows.
+
+  What they do to the others is then what they would do to a batch without the masked rows.
+
+  Args:
+    mask: [N]; above 0 for the rows of the batch that count.
+  """
+  return {_ROW_MASK: {"rows": mask > 0}}
+
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
   """Count, mean and sum of squared deviations of the values of each feature.
 
   Attributes:
-    count: number of values that each mean is taken over.
-    mean: [G, 1, ..., C], float32 or wider.
+    count: number of values that each mean is taken over; [G, 1, ..., 1 | C] where rows are masked
+      or moments combined.
+    mean: [G, 1, ..., C], float32 or wider; 0 where nothing counts.
     m2: same shape, sum of (x - mean)². Divided by `count` it is the biased variance of
       Algorithm 1, and as a sum of squares it is never negative.
   """
 
-  count: int
+  count: int | jax.Array
   mean: jax.Array
   m2: jax.Array
 
   @property
   def variance(self) -> jax.Array:
     """Biased variance, Algorithm 1, line 2."""
-    return self.m2 / self.count
+    return self.m2 / jnp.maximum(self.count, 1)
 
   @property
   def unbiased_variance(self) -> jax.Array:
     """Algorithm 2, line 10: m/(m-1) times the biased variance."""
-    return self.m2 / (self.count - 1)
+    return self.m2 / jnp.maximum(self.count - 1, 1)
 
 
 def split_groups(x: jax.Array, groups: int) -> jax.Array:
@@ -52,42 +69,51 @@ def split_groups(x: jax.Array, groups: int) -> jax.Array:
   return x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
 
 
-def group_moments(x: jax.Array, per_activation: bool, axis_name: str | None = None) -> Moments:
+def group_moments(
+  x: jax.Array,
+  per_activation: bool,
+  axis_name: str | None = None,
+  mask: jax.Array | None = None,
+) -> Moments:
   """Moments of each feature within each group.
 
   Args:
     x: [G, n, ..., C], the output of `split_groups`.
     per_activation: whether each position of the map is a feature of its own.
     axis_name: a mapped axis whose members' moments are joined.
+    mask: bool [G, n, 1, ..., 1], which rows count; None for all.
 
   Returns:
     Moments of shape [G, 1, ..., 1, C], or [G, 1, ..., C] per activation.
   """
   axes = _reduction_axes(x, per_activation)
   x = x.astype(_statistics_dtype(x))
-  count = 1
-  for axis in axes:
+  count: int | jax.Array = x.shape[1] if mask is None else jnp.sum(mask, 1, x.dtype, keepdims=True)
+  for axis in axes[1:]:
     count *= x.shape[axis]
-  mean = jnp.mean(x, axes, keepdims=True)
-  moments = Moments(count, mean, jnp.sum(jnp.square(x - mean), axes, keepdims=True))
+  mean = jnp.sum(_masked(x, mask), axes, keepdims=True) / jnp.maximum(count, 1)
+  m2 = jnp.sum(jnp.square(_masked(x - mean, mask)), axes, keepdims=True)
+  moments = Moments(count, mean, m2)
   if axis_name is not None:
-    # One gather for both, so that a layer waits for one collective and not for two.
-    means, m2s = lax.all_gather(jnp.stack([moments.mean, moments.m2]), axis_name, axis=1)
-    moments = combine_moments(Moments(count, means, m2s))
+    # One gather for all, so that a layer waits for one collective and not for three.
+    parts = jnp.stack([jnp.broadcast_to(part, mean.shape) for part in (count, mean, m2)])
+    moments = combine_moments(Moments(*lax.all_gather(parts, axis_name, axis=1)))
   return moments
 
 
 def combine_moments(moments: Moments) -> Moments:
-  """Joins moments of equal count along their first axis (Chan, Golub & LeVeque 1979).
+  """Joins moments along their first axis (Chan, Golub & LeVeque 1979).
 
   Every term is a square, so the joint `m2` cannot become negative, as E[x²] - E[x]² can.
   """
-  mean = jnp.mean(moments.mean, 0)
-  between = moments.count * jnp.sum(jnp.square(moments.mean - mean), 0)
-  return Moments(moments.count * moments.mean.shape[0], mean, jnp.sum(moments.m2, 0) + between)
+  counts = jnp.broadcast_to(moments.count, moments.mean.shape)
+  count = jnp.sum(counts, 0)
+  mean = jnp.sum(counts * moments.mean, 0) / jnp.maximum(count, 1)
+  between = jnp.sum(counts * jnp.square(moments.mean - mean), 0)
+  return Moments(count, mean, jnp.sum(moments.m2, 0) + between)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
 def normalize(
   x: jax.Array,
   scale: jax.Array,
@@ -95,7 +121,8 @@ def normalize(
   epsilon: float,
   per_activation: bool,
   axis_name: str | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+  mask: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """Algorithm 1, the batch normalizing transform, within each group.
 
   Args:
@@ -105,11 +132,12 @@ def normalize(
     epsilon: added to the variance.
     per_activation: whether each position of the map is a feature of its own.
     axis_name: a mapped axis over which statistics are joined, or None.
+    mask: bool [G, n, 1, ..., 1], which rows count; None for all. The others become β.
 
   Returns:
-    y with the shape and dtype of `x`; the mean and m2 of `Moments`, which carry no gradient.
+    y with the shape and dtype of `x`; the count, mean and m2 of `Moments`, which carry no gradient.
   """
-  return _normalize_forward(x, scale, bias, epsilon, per_activation, axis_name)[0]
+  return _normalize_forward(x, scale, bias, epsilon, per_activation, axis_name, mask)[0]
 
 
 def _normalize_forward(
@@ -119,36 +147,35 @@ def _normalize_forward(
   epsilon: float,
   per_activation: bool,
   axis_name: str | None,
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
-  moments = group_moments(x, per_activation, axis_name)
+  mask: jax.Array | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array, jax.Array], tuple[Any, ...]]:
+  moments = group_moments(x, per_activation, axis_name, mask)
   inverse_std = lax.rsqrt(moments.variance + epsilon)
-  x_hat = (x - moments.mean) * inverse_std
+  x_hat = _masked(x - moments.mean, mask) * inverse_std
   y = (scale * x_hat + bias).astype(x.dtype)
+  count = jnp.asarray(moments.count, moments.mean.dtype)
   # x is kept by the layer before in any case; x̂ is cheaper to compute again than to keep.
-  return (y, moments.mean, moments.m2), (x, scale, moments.mean, inverse_std)
+  residuals = x, scale, mask, moments.count, moments.mean, inverse_std
+  return (y, count, moments.mean, moments.m2), residuals
 
 
 def _normalize_backward(
-  epsilon: float,
   per_activation: bool,
   axis_name: str | None,
-  residuals: tuple[jax.Array, ...],
-  cotangents: tuple[jax.Array, jax.Array, jax.Array],
+  residuals: tuple[Any, ...],
+  d_y: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The six equations of section 3, in their order; `d_a` stands for ∂ℓ/∂a."""
-  del epsilon  # inverse_std holds it
-  x, scale, mean, inverse_std = residuals
+  x, scale, mask, m, mean, inverse_std = residuals
   axes = _reduction_axes(x, per_activation)
-  members = 1 if axis_name is None else lax.axis_size(axis_name)
-  m = members * x.size // mean.size
-  centred = x - mean
-  d_y = cotangents[0].astype(centred.dtype)
+  m = jnp.maximum(m, 1)
+  centred = _masked(x - mean, mask)
+  d_y = _masked(d_y.astype(centred.dtype), mask)
 
   # γ is the same for every term of the sums in (2) and (3) and stands before them, so that these
   # sums are also the ones of (5) and (6).
-  sums = jnp.stack([jnp.sum(d_y * centred, axes, keepdims=True), jnp.sum(d_y, axes, keepdims=True)])
-  all_sums = sums if axis_name is None else lax.psum(sums, axis_name)
-  sum_d_y_centred, sum_d_y = all_sums
+  sums = jnp.sum(d_y * centred, axes, keepdims=True), jnp.sum(d_y, axes, keepdims=True)
+  sum_d_y_centred, sum_d_y = sums if axis_name is None else lax.psum(sums, axis_name)
 
   d_x_hat = d_y * scale  # (1)
   d_variance = scale * sum_d_y_centred * -0.5 * inverse_std**3  # (2)
@@ -156,10 +183,34 @@ def _normalize_backward(
   d_x = d_x_hat * inverse_std + d_variance * 2 * centred / m + d_mean / m  # (4)
   d_scale = jnp.sum(sums[0] * inverse_std, 0)  # (5)
   d_bias = jnp.sum(sums[1], 0)  # (6)
-  return d_x.astype(x.dtype), d_scale.reshape(scale.shape), d_bias.reshape(scale.shape)
+  d_x = _masked(d_x, mask).astype(x.dtype)
+  return d_x, d_scale.reshape(scale.shape), d_bias.reshape(scale.shape)
 
 
-normalize.defvjp(_normalize_forward, _normalize_backward)
+@normalize.defjvp
+def _normalize_jvp(
+  epsilon: float,
+  per_activation: bool,
+  axis_name: str | None,
+  primals: tuple[Any, ...],
+  tangents: tuple[Any, ...],
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array, jax.Array], Any]:
+  """Forward mode is the transpose of the six equations, and reverse mode its transpose: they."""
+  x, scale, bias, mask = primals
+  outputs, residuals = _normalize_forward(x, scale, bias, epsilon, per_activation, axis_name, mask)
+
+  tangent = _tangent(per_activation, axis_name)(residuals, tangents[:3])
+  return outputs, (tangent, *map(jnp.zeros_like, outputs[1:]))
+
+
+@functools.cache  # one function, so that layers of one shape are traced once
+def _tangent(per_activation: bool, axis_name: str | None) -> Callable[..., jax.Array]:
+  def tangent(residuals: tuple[Any, ...], tangents: tuple[jax.Array, ...]) -> jax.Array:
+    backward = functools.partial(_normalize_backward, per_activation, axis_name, residuals)
+    return jax.linear_transpose(backward, residuals[0])(tangents)[0]
+
+  # A checkpoint, so that x is kept, and not x - μ.
+  return jax.checkpoint(tangent, prevent_cse=False)
 
 
 class BatchNorm(nn.Module):
@@ -174,6 +225,8 @@ class BatchNorm(nn.Module):
       `recompute_population_statistics` puts in their place (Algorithm 2).
     batch_moments: filled in training when mutable, with the structure of batch_stats: this batch's
       mean and its variance times m/(m-1), averaged over the groups.
+    row_mask: see the function of this name. A group whose unmasked rows have fewer than two values
+      of each feature is taken to have the moving averages, and so does not move them.
 
   Attributes:
     decay: of the moving averages, average ← decay · average + (1 - decay) · batch. PyTorch's
@@ -229,17 +282,25 @@ class BatchNorm(nn.Module):
       return (multiplier * x + shift).astype(x.dtype)
 
     axis_name = None if self.is_initializing() else self.axis_name
-    grouped = split_groups(x, self._groups(x.shape[0]))
-    y, mean, m2 = normalize(grouped, scale, bias, self.epsilon, self.per_activation, axis_name)
-    members = 1 if axis_name is None else lax.axis_size(axis_name)
-    moments = Moments(members * grouped.size // mean.size, mean, m2)
-    if moments.count < 2 and not self.is_initializing():
-      raise ValueError(
-        f"Batch normalization in training needs more than one value of each feature, but a group "
-        f"of shape {grouped.shape[1:]} has one. Take a larger batch or virtual_batch_size."
-      )
+    groups = self._groups(x.shape[0])
+    grouped = split_groups(x, groups)
+    y, *moments = normalize(
+      grouped,
+      scale,
+      bias,
+      self.epsilon,
+      self.per_activation,
+      axis_name,
+      self._grouped_mask(x, groups),
+    )
     if not self.is_initializing():
-      self._record(moments, running_mean, running_var, shape)
+      members = 1 if axis_name is None else lax.axis_size(axis_name)
+      if members * grouped.size // moments[1].size < 2:
+        raise ValueError(
+          f"Batch normalization in training needs more than one value of each feature, but a group "
+          f"of shape {grouped.shape[1:]} has one. Take a larger batch or virtual_batch_size."
+        )
+      self._record(Moments(*moments), running_mean, running_var, shape)
     return y.reshape(x.shape)
 
   def _groups(self, rows: int) -> int:
@@ -253,17 +314,35 @@ class BatchNorm(nn.Module):
       )
     return rows // self.virtual_batch_size
 
+  def _grouped_mask(self, x: jax.Array, groups: int) -> jax.Array | None:
+    # All modules of a model read the one mask at its root.
+    mask = self.scope.root.get_variable(_ROW_MASK, "rows") if self.scope else None
+    if mask is None:
+      return None
+    if mask.shape != x.shape[:1]:
+      raise ValueError(f"A mask of shape {mask.shape} is not that of {x.shape[0]} rows.")
+    return split_groups(mask.reshape(-1, *[1] * (x.ndim - 1)), groups)
+
   def _record(
     self, moments: Moments, mean: nn.Variable, var: nn.Variable, shape: tuple[int, ...]
   ) -> None:
     """Updates the moving averages, and leaves this batch's moments where they are asked for."""
-    unbiased = jnp.mean(moments.unbiased_variance, 0).reshape(shape)
-    biased = jnp.mean(moments.variance, 0).reshape(shape)
-    batch_mean = jnp.mean(moments.mean, 0).reshape(shape)
+    known = moments.count > 1
+    known_groups = jnp.sum(known, dtype=mean.value.dtype)  # a sum, as the averages: one exchange
+
+    def average(of_groups: jax.Array, running: jax.Array) -> jax.Array:
+      return jnp.mean(jnp.where(known, of_groups, running), 0).reshape(shape)
+
+    def moved(running: jax.Array, batch: jax.Array) -> jax.Array:
+      moving = self.decay * running + (1 - self.decay) * batch
+      return jnp.where(known_groups > 0, moving, running)
+
+    unbiased = average(moments.unbiased_variance, var.value)
+    biased = average(moments.variance, var.value)
+    batch_mean = average(moments.mean, mean.value)
     batch_var = unbiased if self.unbiased_running_variance else biased
     if self.is_mutable_collection("batch_stats"):
-      mean.value = self.decay * mean.value + (1 - self.decay) * batch_mean
-      var.value = self.decay * var.value + (1 - self.decay) * batch_var
+      mean.value, var.value = moved(mean.value, batch_mean), moved(var.value, batch_var)
     if self.is_mutable_collection("batch_moments"):
       self.put_variable("batch_moments", "mean", batch_mean)
       self.put_variable("batch_moments", "var", unbiased)
@@ -300,6 +379,11 @@ def recompute_population_statistics(
 def _reduction_axes(x: jax.Array, per_activation: bool) -> tuple[int, ...]:
   """Axes of [G, n, ..., C] that statistics are taken over."""
   return (1,) if per_activation else tuple(range(1, x.ndim - 1))
+
+
+def _masked(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """Zeros in the rows that do not count, whatever they hold: 0·∞ would be NaN."""
+  return values if mask is None else jnp.where(mask, values, 0)
 
 
 def _statistics_dtype(x: jax.Array) -> jnp.dtype:

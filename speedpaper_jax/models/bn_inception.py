@@ -15,7 +15,7 @@ from speedpaper_jax.models import features, heads, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import SLIM_BATCH_NORM
 from speedpaper_jax.models.dialect import Dialect as CommonDialect
-from speedpaper_jax.models.layers import ConvBlock, LayerSettings
+from speedpaper_jax.models.layers import ConvBlock, LayerSettings, network_input
 
 
 class Row(NamedTuple):
@@ -172,7 +172,7 @@ class BNInception(nn.Module):
       x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
       return features.stage(self, name, x)
 
-    x = images.astype(settings.dtype)
+    x = network_input(images, settings.dtype)
     stem = (
       settings if dialect.stem_has_batch_norm else dataclasses.replace(settings, batch_norm=None)
     )

@@ -16,6 +16,7 @@ from speedpaper_jax.models.layers import (
   Dropout,
   LayerSettings,
   kernel_init,
+  network_input,
 )
 
 
@@ -193,7 +194,7 @@ class GoogLeNet(nn.Module):
       x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
       return features.stage(self, name, x)
 
-    x = images.astype(settings.dtype)
+    x = network_input(images, settings.dtype)
     x = ConvBlock(  # 7×7/2: 224 → 112
       64, (7, 7), settings, 2, dialect.stem_padding, dialect.stem_depth_multiplier, name="conv1"
     )(x, train=train)

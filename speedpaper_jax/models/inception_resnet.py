@@ -11,7 +11,7 @@ import jax
 from speedpaper_jax.models import features, heads
 from speedpaper_jax.models.blocks import Branch, Conv, Part, apply_part, concatenate_branches
 from speedpaper_jax.models.dialect import Dialect as CommonDialect
-from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings, kernel_init
+from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings, kernel_init, network_input
 
 Block = tuple[Branch, ...]
 
@@ -126,7 +126,7 @@ class InceptionResNet(nn.Module):
       block = ResidualBlock(branches, scale, activation, settings, name=name)
       return features.stage(self, name, block(x, train=train))
 
-    x = images.astype(settings.dtype)
+    x = network_input(images, settings.dtype)
     for name, part in dialect.stem:
       x = apply(name, part, x)
     for i in range(1, count_a + 1):

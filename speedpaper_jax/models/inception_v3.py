@@ -21,7 +21,7 @@ from speedpaper_jax.models.blocks import (
   fork,
 )
 from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, TORCH_BATCH_NORM, Dialect
-from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.models.layers import LayerSettings, network_input
 
 
 def inception_5(pool_proj: int) -> tuple[Branch, ...]:
@@ -136,7 +136,7 @@ class InceptionV3(nn.Module):
       logits: [N, num_classes], at least float32.
     """
     settings = self.dialect.apply_to(self.settings)
-    x = images.astype(settings.dtype)
+    x = network_input(images, settings.dtype)
     for name, part in TABLE_1:
       x = features.stage(self, name, apply_part(name, part, settings, x, train))
       if name == "mixed_6e" and self.use_aux_heads:

@@ -23,7 +23,7 @@ from speedpaper_jax.models.blocks import (
 )
 from speedpaper_jax.models.dialect import TORCH_BATCH_NORM
 from speedpaper_jax.models.dialect import Dialect as CommonDialect
-from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.models.layers import LayerSettings, network_input
 
 Block = tuple[Branch, ...]
 
@@ -190,7 +190,7 @@ class InceptionV4(nn.Module):
       logits: [N, num_classes], at least float32.
     """
     settings = self.dialect.apply_to(self.settings)
-    x = images.astype(settings.dtype)
+    x = network_input(images, settings.dtype)
     for name, part in self.dialect.table():
       x = features.stage(self, name, apply_part(name, part, settings, x, train))
       if name == "inception_b_7" and self.use_aux_heads:

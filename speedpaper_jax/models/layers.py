@@ -64,9 +64,30 @@ def kernel_init(
     return values * np.float32(std)
 
   drawn = jax.pure_callback(
-    draw, jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.key_data(key)
+    draw,
+    jax.ShapeDtypeStruct(shape, jnp.float32),
+    jax.random.key_data(key),
+    vmap_method="sequential",
   )
   return drawn.astype(dtype)
+
+
+def network_input(images: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """What the first layer of every network of images takes.
+
+  Raises:
+    ValueError: they are no batch of normalised RGB images, channels last.
+  """
+  if images.ndim != 4 or images.shape[-1] != 3:
+    raise ValueError(
+      f"Images of shape {images.shape} are no batch of RGB images, [N, H, W, 3]; "
+      f"give even a single one a batch axis: images[None]."
+    )
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(
+      f"Images of {images.dtype} are not normalised; apply the model's normalization first."
+    )
+  return images.astype(dtype)
 
 
 class Dropout(nn.Module):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import numbers
 from types import ModuleType
 from typing import Any
 
@@ -44,9 +45,13 @@ def create(
     **fields: of the network's module, as its file documents them.
 
   Raises:
-    UserError: an unknown name or dialect.
+    UserError: an unknown name or dialect, or a number of classes that is none.
   """
   chosen = find_dialect(name, dialect)
+  if not isinstance(num_classes, numbers.Integral) or num_classes < 0:
+    raise UserError(
+      f"num_classes is {num_classes!r}; give a whole number from 0, which is for pooled features."
+    )
   if settings is None:
     settings = LayerSettings(batch_norm=chosen.batch_norm, dtype=dtype)
   return network_class(name)(dialect=chosen, num_classes=num_classes, settings=settings, **fields)

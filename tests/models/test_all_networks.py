@@ -145,6 +145,20 @@ class TestOutputs:
       trace(name, size=74, settings=settings)
 
   @EVERY_NETWORK
+  @pytest.mark.parametrize(
+    "shape", [(200, 320, 3), (200, 320), (1, 1, 200, 320, 3), (1, 3, 200, 320)]
+  )
+  def test_what_is_no_batch_of_images_is_refused(self, name, shape):
+    network = create(name, num_classes=0)
+    variables = trace(name, size=smallest(name), num_classes=0).variables
+    for function in (
+      lambda images: network.init(jax.random.key(0), images, train=False),
+      lambda images: network.apply(variables, images, train=False),
+    ):
+      with pytest.raises(ValueError, match=r"are no batch of RGB images, \[N, H, W, 3\]"):
+        jax.eval_shape(function, jnp.zeros(shape))
+
+  @EVERY_NETWORK
   def test_features_are_the_stages_in_their_order(self, name):
     network = create(name)
     size = smallest(name)
@@ -245,3 +259,43 @@ def drawn(path, leaf, generator):
   if name in ("scale", "var"):
     return generator.uniform(0.5, 1.5, leaf.shape)
   return generator.normal(0, 0.1, leaf.shape)
+
+
+def test_an_ensemble_is_initialised_by_vmap():
+  """What its members' kernels are is `kernel_init`'s to say."""
+  network, images = (
+    create("googlenet", num_classes=3, use_aux_heads=False),
+    jnp.ones((1, 32, 32, 3)),
+  )
+  members = jax.eval_shape(
+    jax.vmap(lambda key: network.init(key, images, train=False)),
+    jax.random.split(jax.random.key(0), 2),
+  )
+  one = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+  assert jax.tree.map(lambda leaf: leaf.shape, members) == jax.tree.map(
+    lambda leaf: (2, *leaf.shape), one
+  )
+
+
+def test_training_has_a_forward_mode():
+  """What the tangents are is for its layers to say."""
+  fields = {"num_classes": 3, "use_aux_heads": False}
+  network = create("googlenet", "torchvision", **fields)
+  variables = trace("googlenet", "torchvision", size=32, **fields).variables
+
+  def loss(params, batch_stats):
+    logits, _ = network.apply(
+      {"params": params, "batch_stats": batch_stats},
+      jnp.ones((2, 32, 32, 3)),
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return jnp.sum(logits)
+
+  value, tangent = jax.eval_shape(
+    lambda params, *others: jax.jvp(lambda p: loss(p, *others), (params,), (params,)),
+    variables["params"],
+    variables["batch_stats"],
+  )
+  assert value.shape == tangent.shape == ()

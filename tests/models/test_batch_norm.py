@@ -15,7 +15,9 @@ from speedpaper_jax.models.batch_norm import (
   BatchNorm,
   combine_moments,
   group_moments,
+  normalize,
   recompute_population_statistics,
+  row_mask,
   split_groups,
 )
 
@@ -203,6 +205,53 @@ class TestBackward:
     assert_array_equal(jax.grad(summed_statistics)(x), np.zeros_like(x))
 
 
+@pytest.mark.usefixtures("float64")
+class TestForwardMode:
+  """Its tangents are those of Algorithm 1, and what is transposed again the six equations."""
+
+  def functions(self, mask=None):
+    """`normalize`'s y and the printed algorithm, of x, γ and β in two groups."""
+    x, scale, bias = 3 + random(0, CONVOLUTIONAL), random(1, 4), random(2, 4)
+
+    def ours(x, scale, bias):
+      grouped = split_groups(x, 2)
+      return normalize(grouped, scale, bias, 1e-3, False, None, mask)[0].reshape(x.shape)
+
+    return ours, functools.partial(reference, epsilon=1e-3, groups=2), (x, scale, bias)
+
+  def test_equals_autodiff(self):
+    ours, theirs, inputs = self.functions()
+    tangents = tuple(random(3 + i, value.shape) for i, value in enumerate(inputs))
+    actual, expected = (jax.jvp(function, inputs, tangents) for function in (ours, theirs))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), actual, expected)
+
+  @pytest.mark.parametrize(
+    "of_gradient",
+    [
+      lambda gradient, inputs, tangents: jax.jvp(gradient, inputs, tangents)[1],
+      lambda gradient, inputs, tangents: jax.vjp(gradient, *inputs)[1](tangents),
+      lambda gradient, inputs, _: jax.vmap(gradient)(*(jnp.stack([x, 2 * x]) for x in inputs)),
+    ],
+    ids=["forward_over_reverse", "reverse_over_reverse", "vmap"],
+  )
+  def test_transforms_of_the_gradient(self, of_gradient):
+    ours, theirs, inputs = self.functions()
+    tangents = tuple(random(3 + i, value.shape) for i, value in enumerate(inputs))
+    actual, expected = (
+      of_gradient(
+        jax.grad(lambda *inputs, f=function: jnp.sum(f(*inputs) ** 3), (0, 1, 2)), inputs, tangents
+      )
+      for function in (ours, theirs)
+    )
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-8, atol=1e-8), actual, expected)
+
+  def test_running_statistics_have_no_tangent(self):
+    x = random(0, FULLY_CONNECTED)
+    variables = random_variables(1, 5)
+    _, tangents = jax.jvp(lambda x: train(BatchNorm(), variables, x)[1], (x,), (x,))
+    jax.tree.map(lambda tangent: assert_array_equal(tangent, np.zeros(5)), tangents)
+
+
 def test_the_input_is_the_only_activation_kept_for_the_backward_pass():
   x = jnp.asarray(random(0, CONVOLUTIONAL, "float32"))
   variables = random_variables(1, 4, "float32")
@@ -302,7 +351,7 @@ class TestVariance:
       of_parts = group_moments(split_groups(x, parts), False)
       joint = combine_moments(of_parts)
       assert of_parts.count == 24 // parts
-      assert joint.count == 24
+      assert np.all(joint.count == 24)
       assert_allclose(joint.mean.ravel(), x.mean(0), rtol=1e-12, atol=1e-12)
       assert_allclose(joint.variance.ravel(), x.var(0), rtol=1e-12)
       assert_allclose(joint.unbiased_variance.ravel(), x.var(0, ddof=1), rtol=1e-12)
@@ -411,6 +460,137 @@ class TestRunningStatistics:
     y, updated = BatchNorm().apply(variables, x, train=True, mutable=["batch_moments"])
     assert updated.keys() == {"batch_moments"}
     assert_allclose(y, train(BatchNorm(), variables, x)[0], rtol=1e-12)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_with_gradients(module, variables, x, d_y, mask=None):
+  """Returns y, the gradients of the parameters and x, and the collections that training fills."""
+  rows = {} if mask is None else row_mask(mask)
+
+  def apply(params, x):
+    return module.apply(
+      {**variables, **rows, "params": params},
+      x,
+      train=True,
+      mutable=["batch_stats", "batch_moments"],
+    )
+
+  y, vjp, updated = jax.vjp(apply, variables["params"], x, has_aux=True)
+  return y, *vjp(d_y), updated
+
+
+@pytest.mark.usefixtures("float64")
+class TestMaskedRows:
+  """They have no part in anything, whatever they hold."""
+
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL], ids=["fc", "conv"])
+  @pytest.mark.parametrize("per_activation", [False, True])
+  @pytest.mark.parametrize("unbiased", [False, True])
+  @pytest.mark.parametrize("held", [0, 100.0, np.inf, np.nan])
+  def test_everything_is_as_in_a_batch_without_them(self, shape, per_activation, unbiased, held):
+    module = BatchNorm(per_activation=per_activation, unbiased_running_variance=unbiased)
+    variables = random_variables(1, shape[1:] if per_activation else shape[-1:])
+    x, d_y = 3 + random(0, shape), random(2, shape)
+    mask = np.ones(shape[0], np.float32)
+    masked = [0, 3, 7]
+    mask[masked] = 0
+    without = [np.delete(rows, masked, 0) for rows in (x, d_y)]
+    x[masked] = d_y[masked] = held
+
+    y, d_params, d_x, updated = train_with_gradients(module, variables, x, d_y, mask)
+    expected = train_with_gradients(module, variables, *without)
+    assert_array_equal(d_x[np.array(masked)], 0)
+    assert np.isfinite(y).all()
+    y, d_x = (np.delete(rows, masked, 0) for rows in (y, d_x))
+    jax.tree.map(
+      lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+      (y, d_params, d_x, updated),
+      expected,
+    )
+
+  @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL], ids=["fc", "conv"])
+  def test_a_mask_that_leaves_nothing_out_changes_nothing(self, shape):
+    variables, x, d_y = random_variables(1, shape[-1]), random(0, shape), random(2, shape)
+    module = BatchNorm(virtual_batch_size=4)
+    actual = train_with_gradients(module, variables, x, d_y, np.ones(shape[0], np.float32))
+    expected = train_with_gradients(module, variables, x, d_y)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-14, atol=1e-14), actual, expected)
+
+  def test_each_group_has_those_rows_that_are_left_to_it(self):
+    """All, two, one and none of four: groups without a variance keep the moving averages."""
+    shape = (16, 5)
+    variables, x, d_y = random_variables(1, 5), 3 + random(0, shape), random(2, shape)
+    mask = np.array([1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0], np.float32)
+    module = BatchNorm(decay=0.75, virtual_batch_size=4)
+    y, d_params, d_x, updated = train_with_gradients(module, variables, x, d_y, mask)
+
+    alone = module.copy(virtual_batch_size=None)
+    whole, two = (
+      train_with_gradients(alone, variables, x[rows], d_y[rows]) for rows in ([0, 1, 2, 3], [5, 6])
+    )
+    for (y_alone, _, d_x_alone, _), rows in ((whole, slice(4)), (two, slice(5, 7))):
+      assert_allclose(y[rows], y_alone, rtol=1e-10, atol=1e-10)
+      assert_allclose(d_x[rows], d_x_alone, rtol=1e-10, atol=1e-10)
+    # x̂ = 0 of a single row, and of none.
+    assert_allclose(y[7:], np.broadcast_to(variables["params"]["bias"], (9, 5)), rtol=1e-14)
+    assert_array_equal(d_x[7:], 0)
+    assert_allclose(d_params["scale"], whole[1]["scale"] + two[1]["scale"], rtol=1e-10)
+    assert_allclose(d_params["bias"], (d_y * mask[:, None]).sum(0), rtol=1e-10)
+    for name, running in variables["batch_stats"].items():
+      for collection, kept in (("batch_stats", running), ("batch_moments", running)):
+        of_groups = [whole[3][collection][name], two[3][collection][name], kept, kept]
+        assert_allclose(updated[collection][name], np.mean(of_groups, 0), rtol=1e-10)
+
+  @pytest.mark.parametrize("virtual_batch_size", [None, 4])
+  def test_a_batch_without_a_row_that_counts_moves_nothing(self, virtual_batch_size):
+    variables, x = random_variables(1, 5), np.full(FULLY_CONNECTED, np.nan)
+    module = BatchNorm(virtual_batch_size=virtual_batch_size)
+    y, d_params, d_x, updated = train_with_gradients(module, variables, x, x, np.zeros(12))
+    assert_array_equal(updated["batch_stats"]["mean"], variables["batch_stats"]["mean"])
+    assert_array_equal(updated["batch_stats"]["var"], variables["batch_stats"]["var"])
+    assert_allclose(updated["batch_moments"]["mean"], variables["batch_stats"]["mean"], rtol=1e-14)
+    assert_allclose(updated["batch_moments"]["var"], variables["batch_stats"]["var"], rtol=1e-14)
+    jax.tree.map(lambda gradient: assert_array_equal(gradient, 0 * gradient), (d_params, d_x))
+    assert np.isfinite(y).all()
+
+  def test_in_float32_too(self):
+    variables, x = random_variables(1, 4, "float32"), random(0, CONVOLUTIONAL, "float32")
+    mask = np.ones(8, np.float32)
+    mask[[1, 2]] = 0
+    actual = train_with_gradients(BatchNorm(), variables, x, x, mask)
+    expected = train_with_gradients(
+      BatchNorm(), variables, np.delete(x, [1, 2], 0), np.delete(x, [1, 2], 0)
+    )
+    jax.tree.map(
+      lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual[1::2], expected[1::2]
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {np.dtype("float32")}
+
+  def test_all_layers_of_a_model_know_them(self):
+    model = TwoLayers()
+    x = random(0, (6, 5, 4, 3))
+    variables = model.init(jax.random.key(0), x, train=False)
+    mask = np.array([1, 1, 0, 1, 0, 1])
+
+    @jax.jit
+    def statistics(x, **rows):
+      return model.apply({**variables, **rows}, x, train=True, mutable=["batch_stats"])[1]
+
+    jax.tree.map(
+      lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+      statistics(x, **row_mask(mask)),
+      statistics(x[mask == 1]),
+    )
+
+  def test_inference_does_not_ask_for_them(self):
+    variables, x = random_variables(1, 5), random(0, FULLY_CONNECTED)
+    y = BatchNorm().apply({**variables, **row_mask(np.zeros(12))}, x, train=False)
+    assert_array_equal(y, BatchNorm().apply(variables, x, train=False))
+
+  def test_a_mask_of_another_batch_is_refused(self):
+    variables, x = random_variables(1, 5), random(0, FULLY_CONNECTED)
+    with pytest.raises(ValueError, match=r"A mask of shape \(11,\) is not that of 12 rows"):
+      train_with_gradients(BatchNorm(), variables, x, x, np.ones(11))
 
 
 class TwoLayers(nn.Module):

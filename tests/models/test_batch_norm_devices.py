@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from numpy.testing import assert_allclose
 
-from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.batch_norm import BatchNorm, row_mask
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings
 
 DEVICES = 8
@@ -29,11 +29,14 @@ def random(seed, shape):
   return np.random.default_rng(seed).normal(size=shape)
 
 
-def output_and_gradients(module, variables, x, d_y, axis_name=None):
+def output_and_gradients(module, variables, x, d_y, axis_name=None, mask=None):
   """Returns y, dx, dγ and dβ, new batch_stats; d_y is the loss's gradient on these rows."""
+  rows = {} if mask is None else row_mask(mask)
 
   def apply(params, x):
-    return module.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+    return module.apply(
+      {**variables, **rows, "params": params}, x, train=True, mutable=["batch_stats"]
+    )
 
   y, vjp, updated = jax.vjp(apply, variables["params"], x, has_aux=True)
   d_params, d_x = vjp(d_y)
@@ -75,6 +78,47 @@ def test_a_mapped_axis_equals_one_device(mesh, mapped, on_one_device, shape, per
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), actual, expected)
 
 
+@pytest.mark.parametrize("shape", [(ROWS, 5), (ROWS, 3, 2, 4)], ids=["fc", "conv"])
+@pytest.mark.parametrize(
+  ("mapped", "on_one_device"),
+  [
+    (BatchNorm(axis_name=AXIS), BatchNorm()),
+    (BatchNorm(), BatchNorm(virtual_batch_size=ROWS // DEVICES)),
+  ],
+  ids=["joint", "per_replica"],
+)
+def test_masked_rows_are_left_out_by_all_devices(mesh, mapped, on_one_device, shape):
+  """Of some devices no row is left, of others one, two, three or all four."""
+  with jax.enable_x64(True):
+    position = np.arange(1, ROWS + 1).reshape(ROWS, *[1] * (len(shape) - 1))
+    x, d_y = position * (1 + random(0, shape)), random(1, shape)
+    mask = np.ones(ROWS, np.float32)
+    mask[[0, 1, 2, 3, 4, 5, 6, 9, 10, 15, *range(24, 28)]] = 0
+    x[mask == 0] = np.inf
+    variables = on_one_device.init(jax.random.key(0), np.ones(shape), train=True)
+    on_devices = jax.shard_map(
+      lambda variables, x, d_y, mask: output_and_gradients(mapped, variables, x, d_y, AXIS, mask),
+      mesh=mesh,
+      in_specs=(REPLICATED, BY_ROWS, BY_ROWS, BY_ROWS),
+      out_specs=(BY_ROWS, BY_ROWS, REPLICATED, REPLICATED),
+      check_vma=False,
+    )
+    compiled = jax.jit(output_and_gradients, static_argnums=(0, 4))
+    actual = jax.jit(on_devices)(variables, x, d_y, mask)
+    expected = compiled(on_one_device, variables, x, d_y, None, mask)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), actual, expected)
+
+    if on_one_device.virtual_batch_size is None:
+      left = mask == 1
+      y, d_x, *others = actual
+      without = compiled(on_one_device, variables, x[left], d_y[left])
+      jax.tree.map(
+        lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+        (y[left], d_x[left], *others),
+        without,
+      )
+
+
 class Network(nn.Module):
   """Layers in sequence, each of which waits for the statistics of the one before."""
 
@@ -87,16 +131,18 @@ class Network(nn.Module):
     return x
 
 
-def gradients_and_statistics(mesh, batch_norm, mapped):
+def gradients_and_statistics(mesh, batch_norm, mapped, is_masked=False):
   """The compiled part of a training step that divides among devices."""
   model = Network(LayerSettings(batch_norm))
   x = jnp.ones((ROWS, 8, 8, 4))
   variables = model.init(jax.random.key(0), x, train=False)
 
   def step(variables, x):
+    rows = row_mask(x[:, 0, 0, 0]) if is_masked else {}
+
     def loss(params):
       y, updated = model.apply(
-        {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        {**variables, **rows, "params": params}, x, train=True, mutable=["batch_stats"]
       )
       return jnp.sum(jnp.square(y)), updated
 
@@ -144,6 +190,7 @@ class TestCollectives:
   the forward pass, and one sum in the backward pass.
   """
 
+  @pytest.mark.parametrize("is_masked", [False, True])
   @pytest.mark.parametrize(
     ("batch_norm", "mapped", "expected"),
     [
@@ -155,8 +202,9 @@ class TestCollectives:
       pytest.param(BatchNorm(axis_name=AXIS), True, 2 * LAYERS + 1, id="joint"),
     ],
   )
-  def test_gradients_and_running_statistics(self, mesh, batch_norm, mapped, expected):
-    assert collectives(gradients_and_statistics(mesh, batch_norm, mapped)) == expected
+  def test_gradients_and_running_statistics(self, mesh, batch_norm, mapped, expected, is_masked):
+    compiled = gradients_and_statistics(mesh, batch_norm, mapped, is_masked)
+    assert collectives(compiled) == expected
 
   def test_no_activation_waits_for_another_device_in_groups_of_one_device(self, mesh):
     grouped = BatchNorm(virtual_batch_size=ROWS // DEVICES)

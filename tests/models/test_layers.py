@@ -15,6 +15,7 @@ from speedpaper_jax.models.layers import (
   Dropout,
   LayerSettings,
   kernel_init,
+  network_input,
 )
 
 KEYS = {"dropout": jax.random.key(7)}
@@ -45,6 +46,17 @@ class TestKernelInit:
     assert_array_equal(jax.jit(draw)(jax.random.key(1)), values)
     assert_array_equal(draw(jax.random.key(1)), values)
 
+  @pytest.mark.parametrize("jitted", [False, True])
+  def test_an_ensembles_members_are_what_they_are_alone(self, jitted):
+    def draw(key):
+      return kernel_init(key, (3, 3, 2, 4), jnp.float32)
+
+    keys = jax.random.split(jax.random.key(1), 6).reshape(2, 3)
+    together = jax.vmap(jax.vmap(draw))
+    members = (jax.jit(together) if jitted else together)(keys)
+    for index in np.ndindex(2, 3):
+      assert_array_equal(members[index], draw(keys[index]))
+
   def test_differs_with_the_key(self):
     one, other = (kernel_init(jax.random.key(seed), (5, 5), jnp.float32) for seed in (0, 1))
     assert not np.any(one == other)
@@ -54,6 +66,25 @@ class TestKernelInit:
       wide = kernel_init(jax.random.key(0), (5, 5), jnp.float64)
       assert wide.dtype == jnp.float64
       assert_array_equal(wide, kernel_init(jax.random.key(0), (5, 5), jnp.float32))
+
+
+class TestNetworkInput:
+  @pytest.mark.parametrize(
+    "shape",
+    [(8, 8, 3), (8, 8), (3,), (), (1, 2, 8, 8, 3), (2, 3, 8, 8), (2, 8, 8, 1), (2, 8, 8, 4)],
+  )
+  def test_what_is_no_batch_of_rgb_images_is_refused(self, shape):
+    with pytest.raises(ValueError, match="are no batch of RGB images"):
+      network_input(jnp.zeros(shape), jnp.float32)
+
+  @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+  def test_what_is_not_normalised_is_refused(self, dtype):
+    with pytest.raises(ValueError, match=f"Images of {dtype} are not normalised"):
+      network_input(jnp.zeros((2, 8, 8, 3), dtype), jnp.float32)
+
+  @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+  def test_floats_are_taken_to_the_dtype_of_the_activations(self, dtype):
+    assert network_input(jnp.zeros((2, 8, 8, 3), dtype), jnp.bfloat16).dtype == jnp.bfloat16
 
 
 class TestDropout:

@@ -1,5 +1,6 @@
 """Networks by name, and what a misspelt one is told."""
 
+import numpy as np
 import pytest
 
 from speedpaper_jax.errors import UserError
@@ -25,3 +26,13 @@ def test_an_unknown_name_is_told_the_nearest():
 def test_an_unknown_dialect_is_told_the_nearest():
   with pytest.raises(UserError, match=r"no dialect 'papers'\. Did you mean 'paper'"):
     registry.create("bn_inception", dialect="papers")
+
+
+@pytest.mark.parametrize("num_classes", [-1, -1000, 2.5, 10.0, "10", None])
+def test_a_number_of_classes_that_is_none_is_refused(num_classes):
+  with pytest.raises(UserError, match=r"num_classes is .*; give a whole number from 0"):
+    registry.create("googlenet", num_classes=num_classes)
+
+
+def test_a_number_of_classes_may_be_numpy_s():
+  assert registry.create("googlenet", num_classes=np.int64(7)).num_classes == 7
