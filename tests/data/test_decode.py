@@ -1,12 +1,25 @@
 """Any image file → upright RGB."""
 
 import io
+import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from speedpaper_jax.data.decode import DecodeError, decode, open_image, to_rgb, upright_size
+from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.decode import (
+  MAX_PIXELS,
+  DecodeError,
+  decode,
+  open_image,
+  to_rgb,
+  upright_size,
+)
 
 
 def encode(image, image_format="PNG", **options):
@@ -142,6 +155,205 @@ def test_damaged_bytes_decode_or_are_a_decode_error():
       except DecodeError:
         errors += 1
   assert errors > 50
+
+
+def png_chunk(name, content):
+  return (
+    struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+  )
+
+
+def png(*chunks, width=4, height=4, depth=8, colour=2, rows=None):
+  """A PNG of black pixels with chunks of any kind before them."""
+  if rows is None:
+    rows = b"\0" * ((width * (3 if colour == 2 else 1) + 1) * height)
+  header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+  return b"\x89PNG\r\n\x1a\n" + b"".join(
+    [
+      png_chunk(b"IHDR", header),
+      *(png_chunk(*chunk) for chunk in chunks),
+      png_chunk(b"IDAT", zlib.compress(rows)),
+      png_chunk(b"IEND", b""),
+    ]
+  )
+
+
+def ways_to_read(image):
+  """Evaluation's two ways and training's three, each to be called."""
+  for resize in ("squash", "short_side"):
+    yield lambda resize=resize: EvaluationCrop(8, 0.875, resize)(image)
+  for crop in ("none", "shift", "area"):
+    augmentation = Augmentation(crop, shift=1)
+    yield lambda way=augmentation: augment(image, 8, way, np.random.default_rng(0))
+
+
+class TestTrainingRefusesWhatEvaluationRefuses:
+  """In training a rotation is looked for before the pixels are decoded, a JPEG's at a scale."""
+
+  def test_a_png_with_a_flipped_bit(self):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    encoded = encode(Image.fromarray(noise))
+    for position in range(len(encoded) // 4, len(encoded) - 40, len(encoded) // 40):
+      damaged = bytearray(encoded)
+      damaged[position] ^= 4
+      for read in ways_to_read(bytes(damaged)):
+        with pytest.raises(DecodeError):
+          read()
+
+  @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+  @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.97])
+  @pytest.mark.parametrize("progressive", [False, True])
+  def test_a_truncated_file(self, image_format, kept, progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    options = {"progressive": True} if progressive and image_format == "JPEG" else {}
+    encoded = encode(Image.fromarray(noise), image_format, **options)
+    for read in ways_to_read(encoded[: int(kept * len(encoded))]):
+      with pytest.raises(DecodeError):
+        read()
+
+  def test_a_broken_image_is_not_whole_when_it_is_looked_at_again(self):
+    encoded = encode(Image.fromarray(gradient(32, 32)))
+    damaged = encoded[:60] + b"\0\0\0\0" + encoded[64:]
+    opened = open_image(damaged)
+    with pytest.raises(DecodeError):
+      upright_size(opened)
+
+  def test_an_orientation_behind_the_pixels_counts(self):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = encode(Image.fromarray(gradient(4, 6)))
+    end = len(encoded) - 12
+    moved = encoded[:end] + png_chunk(b"eXIf", exif.tobytes()[6:]) + encoded[end:]
+    assert upright_size(open_image(moved)) == (6, 4)
+    assert decode(moved).shape == (6, 4, 3)
+
+  @pytest.mark.parametrize(
+    "exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\xff" * 40]
+  )
+  @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+  def test_a_damaged_exif_block_says_nothing_about_the_pixels(self, exif, image_format):
+    encoded = encode(Image.new("RGB", (8, 8), (9, 9, 9)), image_format, exif=exif)
+    for read in ways_to_read(encoded):
+      assert read().shape == (8, 8, 3)
+
+
+class TestWhateverPillowRaises:
+  """AttributeError, KeyError, TypeError, …: the bytes are damaged, and nothing else happened."""
+
+  @pytest.mark.parametrize(
+    "damaged",
+    [
+      pytest.param(png(colour=3), id="no_palette"),
+      pytest.param(png((b"PLTE", b""), colour=3), id="empty_palette"),
+      pytest.param(png((b"tRNS", b""), colour=3), id="transparency_without_palette"),
+      pytest.param(png(depth=3), id="depth_3"),
+      pytest.param(png(colour=5), id="colour_type_5"),
+      pytest.param(png(width=0), id="width_0"),
+      pytest.param(png(height=2**31, rows=b""), id="height_2_31"),
+      pytest.param(png((b"tRNS", b"\1")), id="short_transparency"),
+      pytest.param(png((b"iTXt", b"a\0\1\0\0\0damaged")), id="compressed_text"),
+      pytest.param(png((b"zTXt", b"a\0\7damaged")), id="compression_method_7"),
+      pytest.param(png((b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21)))), id="text_bomb"),
+      pytest.param(png((b"iCCP", b"a\0\7damaged")), id="colour_profile"),
+      pytest.param(png((b"acTL", b"\0")), id="short_animation"),
+      pytest.param(png((b"fcTL", b"\0" * 26)), id="frame_outside_animation"),
+      pytest.param(png((b"pHYs", b"\0")), id="short_density"),
+      pytest.param(png((b"gAMA", b"")), id="empty_gamma"),
+      pytest.param(png((b"cHRM", b"\0")), id="short_chromaticities"),
+      pytest.param(png((b"sRGB", b"")), id="empty_srgb"),
+      pytest.param(png(rows=b"\0"), id="one_byte_of_pixels"),
+      pytest.param(png(rows=b"\7" * 52), id="filter_type_7"),
+      pytest.param(b"GIF89a" + b"\0" * 20, id="gif_without_size"),
+      pytest.param(b"BM" + b"\xff" * 60, id="bmp_of_ones"),
+      pytest.param(b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\xff" * 40, id="webp_of_ones"),
+      pytest.param(b"\xff\xd8\xff\xe0\0\x02\xff\xc0\0\x02", id="jpeg_of_markers"),
+    ],
+  )
+  def test_the_image_is_read_alike_in_all_ways_or_damaged_in_all(self, damaged):
+    outcomes = set()
+    for read in ways_to_read(damaged):
+      try:
+        outcomes.add(read().shape)
+      except DecodeError:
+        outcomes.add("damaged")
+    assert len(outcomes) == 1
+
+  @pytest.mark.parametrize("kind", [AttributeError, KeyError, TypeError, OverflowError, Warning])
+  @pytest.mark.parametrize("method", ["open", "load", "getexif"])
+  def test_of_any_kind(self, monkeypatch, kind, method):
+    def fail(*arguments, **named):
+      raise kind
+
+    owner = Image if method == "open" else Image.Image
+    encoded = encode(Image.new("RGB", (8, 8)), "BMP")
+    monkeypatch.setattr(owner, method, fail)
+    if method == "getexif":  # not about the pixels
+      assert decode(encoded).shape == (8, 8, 3)
+    else:
+      with pytest.raises(DecodeError, match=kind.__name__):
+        decode(encoded)
+
+  def test_a_lack_of_memory_is_not_the_bytes_fault(self, monkeypatch):
+    def fail(*arguments, **named):
+      raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+      decode(b"")
+
+  def test_a_warning_is_neither_seen_nor_an_error(self, tmp_path):
+    """Where all warnings are errors, too: -W error."""
+    large = Image.new("1", (9500, 9500))  # more than Pillow's 89 million pixels
+    (tmp_path / "large").write_bytes(encode(large))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f\x01\x02\0\xff\xff\0\0\xff\xff\0\0"
+    (tmp_path / "exif").write_bytes(encode(Image.new("RGB", (8, 8)), "JPEG", exif=exif))
+    (tmp_path / "animation").write_bytes(png((b"acTL", b"\0" * 8)))
+    program = """
+import pathlib, sys
+from speedpaper_jax.data.decode import open_image, upright_size
+for path in map(pathlib.Path, sys.argv[1:]):
+  upright_size(open_image(path.read_bytes()))
+"""
+    names = ("large", "exif", "animation")
+    for options in ((), ("-W", "error")):
+      finished = subprocess.run(
+        [sys.executable, *options, "-c", program, *(tmp_path / name for name in names)],
+        capture_output=True,
+        text=True,
+      )
+      assert (finished.returncode, finished.stderr) == (0, "")
+
+
+class TestSize:
+  """Decided by the header, before memory is asked for."""
+
+  @pytest.mark.parametrize(
+    ("width", "height"),
+    [(13_000, 13_000), (2**27 + 1, 1), (20_000, 20_000), (2**31 - 1, 2**31 - 1)],
+  )
+  def test_an_image_of_more_pixels_is_refused(self, width, height):
+    bomb = png(width=width, height=height, rows=b"")
+    for read in ways_to_read(bomb):
+      with pytest.raises(DecodeError, match="it has more than 134 million pixels"):
+        read()
+
+  def test_a_webp_may_have_half_as_many(self):
+    bomb = bytearray(encode(Image.new("RGB", (16, 16)), "WEBP", lossless=True))
+    bomb[21:25] = struct.pack("<I", (9_000 - 1) | (9_000 - 1) << 14)
+    with pytest.raises(DecodeError, match="it has more than 67 million pixels"):
+      open_image(bytes(bomb))
+
+  def test_a_photograph_of_108_million_pixels_is_not(self):
+    assert MAX_PIXELS > 12_000 * 9_000
+    assert open_image(png(width=12_000, height=9_000, rows=b"")).size == (12_000, 9_000)
+
+  def test_transparency_is_laid_over_white_in_strips_of_whole_rows(self):
+    y, x = np.mgrid[0:40, 0:30_000]
+    pixels = np.stack([x % 256, y % 256, x % 7, (x + 16 * y) % 256], -1).astype(np.uint8)
+    whole = Image.alpha_composite(
+      Image.new("RGBA", (30_000, 40), "white"), Image.fromarray(pixels)
+    ).convert("RGB")
+    np.testing.assert_array_equal(decode(pixels), np.asarray(whole))
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 1000, b"<html>not found</html>"])
