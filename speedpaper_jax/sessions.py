@@ -118,13 +118,18 @@ def _one_after_the_other(first: Changes, second: Changes) -> Changes:
   return {field: values for field, values in both.items() if values[0] != values[1]}
 
 
-def commands(sessions: Sequence[Session]) -> list[str]:
-  """That do the run again, one after the other; the same one twice continues by itself."""
+def commands(sessions: Sequence[Session], otherwise: str) -> list[str]:
+  """That do the run again, one after the other; the same one twice continues by itself.
+
+  Args:
+    sessions: that count.
+    otherwise: where their commands are not known; empty for none.
+  """
   given: list[str] = []
   for session in sessions:
     if session.command and session.command not in given[-1:]:
       given.append(session.command)
-  return given
+  return given or [otherwise] * bool(otherwise)
 
 
 def check_checkpoints(directory: RunDirectory) -> None:

@@ -135,8 +135,10 @@ class TestThatCount:
 
 def test_commands_are_in_order_and_the_same_one_continues_by_itself():
   given = ["a", "a", "", "b", "a"]
-  found = sessions.commands([session(0, 1, command=command) for command in given])
-  assert found == ["a", "b", "a"]
+  all_sessions = [session(0, 1, command=command) for command in given]
+  assert sessions.commands(all_sessions, "c") == ["a", "b", "a"]
+  assert sessions.commands([session(0, 1)], "c") == ["c"]
+  assert sessions.commands([], "") == []
 
 
 class TestCheckCheckpoints:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax import rules
+from speedpaper_jax import rules, sessions
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
@@ -36,21 +36,25 @@ _STYLES = list(itertools.product(("-", "--", ":", "-."), COLORS))
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """One of the runs; `summary` is None before its end."""
+  """One of the runs; `summary` is None before its end, and there is no command."""
 
   label: str
   config: Mapping[str, Any]
   summary: Mapping[str, Any] | None
   entries: Sequence[Mapping[str, Any]]
+  commands: Sequence[str]
 
   @classmethod
   def read(cls, directory: RunDirectory, label: str) -> "_Run":
     ended = (directory.path / "summary.json").exists()
+    summary = contents.read(directory, "summary.json", _SUMMARY) if ended else {}
+    counted = sessions.that_count(sessions.read(directory))
     return cls(
       label,
       dict(flatten(contents.read(directory, "config.json", _CONFIG))),
-      contents.read(directory, "summary.json", _SUMMARY) if ended else None,
+      summary if ended else None,
       directory.metrics(),
+      sessions.commands(counted, summary.get("command", "")) if ended else (),
     )
 
   def curve(self, split: str, name: str) -> list[tuple[int, float]]:
@@ -235,7 +239,7 @@ def _commands(runs: Sequence[_Run]) -> list[Section]:
   paragraphs = [
     text
     for run in runs
-    if run.summary is not None and "command" in run.summary
-    for text in (f"{run.label}:", f"`{run.summary['command']}`")
+    if run.commands
+    for text in (f"{run.label}:", *(f"`{command}`" for command in run.commands))
   ]
   return [Section("How to repeat them", paragraphs=paragraphs)] if paragraphs else []

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from speedpaper_jax import provenance, rules
+from speedpaper_jax import provenance, rules, sessions
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import DARK, DOTS_PER_INCH, LIGHT
@@ -42,14 +42,14 @@ class Record:
   """How a run was made; a run of an older version may lack all but the config.
 
   Attributes:
-    command: that does the run again.
+    commands: that do the run again, one after the other.
     finished: when the run ended, for people to read.
     machine: see `provenance.machine`.
     versions: see `provenance.versions`.
     config: values by dotted names.
   """
 
-  command: str
+  commands: Sequence[str]
   finished: str
   machine: Mapping[str, str]
   versions: Mapping[str, str]
@@ -60,11 +60,12 @@ class Record:
     """Reads a run that has ended.
 
     Raises:
-      UserError: config.json or summary.json is missing or damaged.
+      UserError: config.json or summary.json is missing or damaged, or sessions.json is.
     """
     summary = contents.read(directory, "summary.json", _RECORD)
+    counted = sessions.that_count(sessions.read(directory))
     return cls(
-      command=summary.get("command", ""),
+      commands=sessions.commands(counted, summary.get("command", "")),
       finished=summary.get("finished", "").replace("T", " ").replace("+00:00", " UTC"),
       machine=summary.get("machine", {}),
       versions=summary.get("versions", {}),

@@ -1,5 +1,6 @@
 """The report of one training run."""
 
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax import rules
+from speedpaper_jax import rules, sessions
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, nats, percent
+from speedpaper_jax.reports.rendering import show
 from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.sessions import Session
 
 _TITLES = {
   "googlenet": "GoogLeNet",
@@ -87,8 +90,10 @@ def present(directory: RunDirectory) -> Page:
   summary = contents.read(directory, "summary.json", _SUMMARY)
   description = contents.read(directory, "model.json", _DESCRIPTION)
   entries = directory.metrics()
-  draw(directory, "top1", lambda figure: _paint(figure, entries, "top1"))
-  draw(directory, "loss", lambda figure: _paint(figure, entries, "loss"))
+  counted = sessions.that_count(sessions.read(directory))
+  has_rates = any("learning_rate" in entry for entry in entries)
+  for key in ("top1", "loss", *(["learning_rate"] if has_rates else [])):
+    draw(directory, key, functools.partial(_paint, entries=entries, key=key))
   network, data = config["model"]["name"], config["data"]["name"]
   title = _TITLES.get(network, network)
   return Page(
@@ -99,7 +104,7 @@ def present(directory: RunDirectory) -> Page:
         "Result",
         paragraphs=[] if data == "imagenet2012" else [f"The papers have no numbers on {data}."],
         parts=[
-          _totals(summary, entries),
+          _totals(summary, counted, entries),
           *([_beside_the_papers(network, summary)] if data == "imagenet2012" else []),
           _evaluations(entries),
         ],
@@ -117,11 +122,13 @@ def present(directory: RunDirectory) -> Page:
             "Cross-entropy against steps. On the training batches it is that of the classes "
             "alone, without L2 and auxiliary heads.",
           ),
+          *([Figure("learning_rate", "The learning rate of each step.")] if has_rates else []),
         ],
       ),
       Section(
         "What was trained",
         paragraphs=[_settings(config, description), _classes(description)],
+        parts=_sessions(counted),
       ),
     ],
   )
@@ -163,7 +170,45 @@ def _classes(description: Mapping[str, Any]) -> str:
   return f"There are {len(names)} classes: {', '.join(names)}."
 
 
-def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Table:
+def _sessions(counted: Sequence[Session]) -> list[Table]:
+  """How the run came about, where that was not at one go, or is not known from the beginning."""
+  if not counted or (len(counted) == 1 and not counted[0].first_step):
+    return []
+  rows = [
+    (
+      f"{session.first_step + 1:,} to {session.last_step:,}",
+      f"{session.epochs(session.last_step):.2f}",
+      session.duration,
+      session.devices,
+      _changes(session),
+    )
+    for session in counted
+  ]
+  if first := counted[0].first_step:
+    rows.insert(0, (f"1 to {first:,}", f"{counted[0].epochs(first):.2f}", "not known", "–", "–"))
+  return [
+    Table(
+      ("steps", "epochs at the end", "for", "devices", "changed"),
+      rows,
+      "The sessions of the run, one after the other. What is said above of lengths, batches and "
+      "the learning rate is that of the last.",
+    )
+  ]
+
+
+def _changes(session: Session) -> str:
+  changes = [
+    f"{field}: {show(before)} → {show(now)}" for field, (before, now) in session.changes.items()
+  ]
+  if session.learning_rates:
+    before, now = session.learning_rates
+    changes.append(f"the learning rate at this step: {before:.3g} → {now:.3g}")
+  return "; ".join(changes) or "–"
+
+
+def _totals(
+  summary: Mapping[str, Any], counted: Sequence[Session], entries: Sequence[Mapping[str, Any]]
+) -> Table:
   rows = []
   if metrics := summary.get("eval"):
     rows = [
@@ -174,6 +219,7 @@ def _totals(summary: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) ->
     ]
   rows += [
     ("steps", f"{summary['steps']:,}"),
+    *([("epochs", f"{counted[-1].epochs(summary['steps']):.2f}")] if counted else []),
     ("time, evaluations and checkpoints included", duration(summary["seconds"])),
   ]
   if "best" in summary:
@@ -248,12 +294,18 @@ def _paint(
   figure: matplotlib.figure.Figure, entries: Sequence[Mapping[str, Any]], key: str
 ) -> None:
   axes = figure.subplots()
-  factor, label = (100, "top-1 accuracy [%]") if key == "top1" else (1, "cross-entropy [nats]")
+  factor, label = {
+    "top1": (100, "top-1 accuracy [%]"),
+    "loss": (1, "cross-entropy [nats]"),
+    "learning_rate": (1, "learning rate"),
+  }[key]
   for split, name, color, marker in (
     ("train", "training batches", COLORS[0], ""),
     ("eval", "held-out images", COLORS[1], "o"),
   ):
     points = [entry for entry in entries if entry["split"] == split and key in entry]
+    if not points and key == "learning_rate":
+      continue
     axes.plot(
       [point["step"] for point in points],
       [factor * point[key] for point in points],
@@ -266,4 +318,5 @@ def _paint(
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
   axes.set_xlabel("step")
   axes.set_ylabel(label)
-  axes.legend()
+  if key != "learning_rate":
+    axes.legend()

@@ -539,7 +539,7 @@ class TestData:
 class TestFineTuning:
   """Weights from another directory, everything else new."""
 
-  CAFFE = Normalization("BGR", (104.0, 117.0, 123.0), (1.0, 1.0, 1.0))
+  CAFFE = Normalization("BGR", (104.0, 117.0, 123.0), (255.0, 255.0, 255.0))
 
   @pytest.fixture
   def source(self, config, tmp_path):

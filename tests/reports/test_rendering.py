@@ -39,7 +39,7 @@ def page_of(*parts, paragraphs=(), title="A title", result="A result."):
 
 
 def record_of(**fields):
-  empty = {"command": "", "finished": "", "machine": {}, "versions": {}, "config": {}}
+  empty = {"commands": (), "finished": "", "machine": {}, "versions": {}, "config": {}}
   return Record(**{**empty, **fields})
 
 
@@ -111,7 +111,7 @@ class TestStructure:
 class TestRecord:
   def test_all_of_it(self, render):
     record = record_of(
-      command="python -m speedpaper_jax.main --config=c.py",
+      commands=["python -m speedpaper_jax.main --config=c.py"],
       finished="2026-11-21 18:19:47 UTC",
       machine={"cores": "2"},
       versions={"jax": "0.10.2", "flax": "0.12.8"},
@@ -138,7 +138,7 @@ class TestRecord:
     command = (
       "python -m speedpaper_jax.main --config=c.py --config.duration='4 epochs' --workdir a b"
     )
-    page = render(page_of(), record_of(command=command, config={"seed": 0}))
+    page = render(page_of(), record_of(commands=[command], config={"seed": 0}))
     shown = page.text["code"][0]
     assert shown.splitlines()[:2] == ["python -m speedpaper_jax.main \\", "  --config=c.py \\"]
     assert shlex.split(shown.replace("\\\n", "")) == shlex.split(command)
@@ -154,7 +154,7 @@ class TestHostileText:
       figure, table, paragraphs=[HOSTILE, f"`{HOSTILE}`"], title=HOSTILE, result=HOSTILE
     )
     record = record_of(
-      command=HOSTILE,
+      commands=[HOSTILE],
       finished=HOSTILE,
       machine={HOSTILE: HOSTILE},
       versions={HOSTILE: HOSTILE},

@@ -1,11 +1,17 @@
 """The report of a training run."""
 
+import dataclasses
+from types import MappingProxyType
+
 import past_runs
 import pytest
 
+from speedpaper_jax import sessions
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports import train
 from speedpaper_jax.reports.page import Table
+from speedpaper_jax.reports.rendering import Record
+from speedpaper_jax.sessions import Session
 
 
 def tables(page):
@@ -62,6 +68,90 @@ class TestPage:
     assert "`bn_inception` as in `paper`, with images of 32×32 pixels" in text
     assert "It started from random weights and was trained for 15 epochs" in text
     assert "There are 2 classes: nought, one." in text
+
+
+class TestSessions:
+  """Two, of which the second has larger batches: 20 steps of 8, then 20 of 16, of 160 images."""
+
+  COMMON = MappingProxyType({"epoch_size": 160, "devices": "1 × cpu"})
+
+  def write(self, directory, *content):
+    directory.write("sessions.json", {"sessions": list(map(dataclasses.asdict, content))})
+
+  @pytest.fixture
+  def directory(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    directory.write("summary.json", {**directory.read("summary.json"), "steps": 40})
+    self.write(
+      directory,
+      Session("first", duration="1 epochs", batch_size=8, last_step=20, **self.COMMON),
+      Session(
+        "second",
+        duration="3 epochs",
+        batch_size=16,
+        first_step=20,
+        first_examples=160,
+        last_step=40,
+        changes={"batch_size": [8, 16], "duration": ["1 epochs", "3 epochs"]},
+        learning_rates=[0.01, 0.02],
+        **self.COMMON,
+      ),
+      Session(
+        "third", duration="1 epochs", batch_size=16, first_step=40, last_step=40, **self.COMMON
+      ),
+    )
+    return directory
+
+  def test_are_told_in_order(self, directory):
+    page = train.present(directory)
+    totals, _, told = tables(page)
+    assert ("epochs", "3.00") in totals.rows
+    assert told.rows == [
+      ("1 to 20", "1.00", "1 epochs", "1 × cpu", "–"),
+      (
+        "21 to 40",
+        "3.00",
+        "3 epochs",
+        "1 × cpu",
+        "batch_size: 8 → 16; duration: 1 epochs → 3 epochs; the learning rate at this step: 0.01 → "
+        "0.02",
+      ),
+    ]
+
+  def test_commands_are_those_that_trained(self, directory):
+    assert Record.of(directory).commands == ["first", "second"]
+
+  def test_what_was_before_the_first_is_not_known(self, directory):
+    self.write(directory, *sessions.read(directory)[1:])
+    assert tables(train.present(directory))[-1].rows[0] == (
+      "1 to 20",
+      "1.00",
+      "not known",
+      "–",
+      "–",
+    )
+
+  def test_one_alone_has_no_table(self, directory):
+    self.write(directory, sessions.read(directory)[0])
+    assert len(tables(train.present(directory))) == 2
+
+  def test_of_an_earlier_version_the_summary_has_the_command(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    assert Record.of(directory).commands == [past_runs.PROVENANCE["command"]]
+
+  def test_damage_is_told(self, directory):
+    directory.write("sessions.json", {"sessions": [{"first_step": -1}]})
+    with pytest.raises(UserError, match=r"sessions\.json is damaged: sessions\[0\]"):
+      train.present(directory)
+
+
+def test_the_learning_rate_is_drawn(tmp_path):
+  directory = past_runs.write(tmp_path)
+  entry = {"step": 7, "split": "train", "loss": 1.0, "top1": 0.5, "top5": 1.0}
+  directory.append_metrics({**entry, "learning_rate": 0.01})
+  page = train.present(directory)
+  assert [part.name for part in page.sections[1].parts] == ["top1", "loss", "learning_rate"]
+  assert (directory.plots / "learning_rate.dark.png").exists()
 
 
 class TestOtherRuns:
