@@ -102,10 +102,6 @@ def _is_above_zero(value: Any) -> bool:
   return is_finite(value) and value >= _SMALLEST
 
 
-def _is_fraction_below_one(value: Any) -> bool:
-  return is_finite(value) and value >= 0 and bool(np.float32(value) < 1)  # 1 - 1e-9 is one there
-
-
 def whole(least: int, most: int) -> Rule:
   """An integer between two, which it may be."""
   return Rule(
@@ -167,7 +163,10 @@ AT_LEAST_ZERO_64 = Rule(
   lambda value: (is_whole(value) or isinstance(value, float)) and 0 <= value <= _LARGEST_64,
 )
 FRACTION = between(0, 1)
-FRACTION_BELOW_ONE = Rule("a number at least 0 and below 1 in float32", _is_fraction_below_one)
+# 1 - 1e-12, which is one in float32, keeps moving averages as they are.
+FRACTION_BELOW_ONE = Rule(
+  "a number at least 0 and below 1", lambda value: is_finite(value) and 0 <= value < 1
+)
 
 
 def range_of_fractions() -> Rule:

@@ -14,7 +14,7 @@ CONFIGS = [str(listed.path) for listed in config_files.list_configs(f"{ROOT}/con
 WHOLE_ROWS = "a whole number from 1 to 1,048,576"
 ABOVE_ZERO = "a finite number above 0 in float32"
 AT_LEAST_ZERO = "a finite number of at least 0 in float32"
-BELOW_ONE = "a number at least 0 and below 1 in float32"
+BELOW_ONE = "a number at least 0 and below 1"
 INF, NAN = float("inf"), float("nan")
 
 
@@ -79,7 +79,6 @@ def test_every_config_is_valid_and_each_of_its_fields_has_a_range(path):
     ("seed", 2**32, "a whole number from 0 to 4,294,967,295"),
     ("seed", 2**64, "a whole number from 0 to 4,294,967,295"),
     ("average_decay", 1.0, BELOW_ONE),
-    ("average_decay", 1 - 1e-9, BELOW_ONE),
     ("batch_norm.decay", -0.1, BELOW_ONE),
     ("batch_norm.decay", NAN, BELOW_ONE),
     ("data.eval_central_fraction", 0.0, "a number from 0.1 to 1"),

@@ -34,6 +34,7 @@ class TestNumbers:
       (rules.AT_LEAST_ZERO, 0),
       (rules.AT_LEAST_ZERO, -0.0),
       (rules.FRACTION_BELOW_ONE, 0.9999),
+      (rules.FRACTION_BELOW_ONE, 1 - 1e-12),
       (rules.FRACTION, 1),
       (rules.FINITE, -3.5),
       (rules.RESULT, math.nan),
@@ -51,7 +52,6 @@ class TestNumbers:
       (rules.ABOVE_ZERO, 1e-50),  # zero in float32
       (rules.AT_LEAST_ZERO, -1e-9),
       (rules.FRACTION_BELOW_ONE, 1),
-      (rules.FRACTION_BELOW_ONE, 1 - 1e-9),  # one in float32
       (rules.FRACTION, 1.001),
       (rules.FRACTION, -0.001),
     ],

@@ -554,7 +554,7 @@ class TestFineTuning:
   def test_training_begins_where_the_source_ended(self, source, config, directory, capsys):
     config.init_from = str(source)
     config.optimizer.learning_rate = 1e-30
-    config.batch_norm.decay = 1 - 1e-7
+    config.batch_norm.decay = 1 - 1e-12
     config.duration = "1 steps"
     summary = train.run(config, directory)
     assert summary["steps"] == 1
