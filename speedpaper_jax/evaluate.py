@@ -3,6 +3,7 @@
 On several hosts it is started on each, as training is.
 """
 
+import math
 import pathlib
 import re
 from typing import TYPE_CHECKING
@@ -66,6 +67,11 @@ def main(argv: list[str]) -> None:
   metrics = evaluator(model.variables)
   print(f"{path} step {model.step}, {data.name} {data.eval_split}:")
   print(format_evaluation(metrics), flush=True)
+  if not math.isfinite(metrics["loss"]):
+    raise UserError(
+      f"The loss is {metrics['loss']}: the network's answers to some images are no finite numbers; "
+      "choose another checkpoint or directory."
+    )
   if json_file is not None and hosts.is_main():
     result = {"step": model.step, "data": data.name, "split": data.eval_split, **metrics}
     output_files.write_json(json_file, result)

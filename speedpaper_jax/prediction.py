@@ -57,7 +57,7 @@ def predict(
 
   Yields:
     A path, and its classes from the most to the least probable; None, and a warning, for a file
-    that cannot be read.
+    that cannot be read, or that the network has no finite answer for.
 
   Raises:
     UserError: the network has no classes.
@@ -75,6 +75,12 @@ def predict(
     batch: Sequence[pathlib.Path], images: Sequence[np.ndarray | None], probabilities: jax.Array
   ) -> Iterator[tuple[pathlib.Path, list[Candidate] | None]]:
     for path, image, row in zip(batch, images, jax.device_get(probabilities), strict=False):
+      if image is not None and not np.isfinite(row).all():
+        warn(
+          f"'{path}' is left out: the network's answer for it is no finite number; "
+          f"its weights may be damaged."
+        )
+        image = None
       yield path, None if image is None else _candidates(row, names, top)
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:

@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 from commands import EVALUATE, finish, start
 from PIL import Image
 
-from speedpaper_jax import entry_point, evaluate, model_directory, parallel
+from speedpaper_jax import entry_point, evaluate, evaluation, model_directory, parallel
 from speedpaper_jax.config import load
 from speedpaper_jax.data import sources
 from speedpaper_jax.data.crop import EvaluationCrop
@@ -63,6 +63,16 @@ def test_reproduces_the_summary(trained, run_evaluate, capsys):
   result = run_evaluate(path)
   assert result == {"step": 12, "data": "digits", "split": "test", **expected}
   assert capsys.readouterr().out.startswith(f"{path} step 12, digits test:\ntop1 ")
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_no_result(trained, run_evaluate, monkeypatch, tmp_path, loss):
+  path, _ = trained
+  metrics = {"top1": 0.1, "top5": 0.5, "loss": loss, "count": 360}
+  monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, variables: metrics)
+  with pytest.raises(UserError, match=f"The loss is {loss}: the network's answers to some images"):
+    run_evaluate(path)
+  assert not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.parametrize("batch_size", [7, 100, 1000])

@@ -135,6 +135,40 @@ def test_what_is_no_file_is_told_and_left_out(model, images, tmp_path, capsys):
   )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_no_number_is_told_and_left_out(model, images, value, capsys):
+  """Where the weights of a class are damaged, so are the probabilities of all."""
+  bias = model.variables["params"]["logits"]["bias"].at[2].set(value)
+  params = {**model.variables["params"]}
+  params["logits"] = {**params["logits"], "bias": bias}
+  damaged = dataclasses.replace(model, variables={**model.variables, "params": params})
+  answers = list(predict(damaged, parallel.make_mesh(), images[:2], batch_size=8, top=7))
+  if value == -np.inf:  # a class that is impossible is an answer
+    assert [candidates[-1].probability for _, candidates in answers] == [0, 0]
+    return
+  assert answers == [(path, None) for path in images[:2]]
+  assert capsys.readouterr().err.splitlines() == [
+    f"warning: '{path}' is left out: the network's answer for it is no finite number; its weights "
+    "may be damaged."
+    for path in images[:2]
+  ]
+
+
+def test_other_images_are_answered_beside_one_without_a_finite_answer(model, images, tmp_path):
+  """A black image, on which this network's first filters overflow."""
+  Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
+  paths = [images[0], tmp_path / "black.png", images[1]]
+
+  class Overflowing:
+    def apply(self, variables, x, *, train):
+      logits = model.network.apply(variables, x, train=train)
+      return jnp.where(jnp.ptp(x[..., 0], (1, 2)) == 0, jnp.nan, 0.0)[:, None] + logits
+
+  overflowing = dataclasses.replace(model, network=Overflowing())
+  answers = list(predict(overflowing, parallel.make_mesh(), paths, batch_size=8, top=7))
+  assert [candidates is None for _, candidates in answers] == [False, True, False]
+
+
 def test_a_network_without_classes(model, images):
   description = dataclasses.replace(model.description, num_classes=0, class_names=())
   without = dataclasses.replace(model, description=description)
