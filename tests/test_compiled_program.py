@@ -88,12 +88,13 @@ class TestCollectives:
   def test_each_layer_under_jit_sums_means_deviations_and_their_gradients(self):
     collectives = compile_step("jit", "global").collectives
     forward = [one.size for one in collectives if one.of_batch_norm][:4]
-    assert forward == [4 * CHANNELS[0], 4 * CHANNELS[0], 4 * CHANNELS[1], 4 * CHANNELS[1]]
+    with_count = [4 * (1 + channels) for channels in CHANNELS]  # of the rows that are not masked
+    assert forward == [with_count[0], 4 * CHANNELS[0], with_count[1], 4 * CHANNELS[1]]
 
-  def test_each_layer_with_a_named_axis_gathers_both_from_all(self):
+  def test_each_layer_with_a_named_axis_gathers_both_and_their_count_from_all(self):
     collectives = compile_step("pmap", "global").collectives
     gathers = [one.size for one in collectives if one.kind == "all-gather"]
-    assert gathers == [DEVICES * 2 * 4 * channels for channels in CHANNELS]
+    assert gathers == [DEVICES * 4 * (1 + 2 * channels) for channels in CHANNELS]
 
   def test_micro_batches_repeat_those_of_their_loop(self):
     collectives = compile_step("jit", "global", accumulation_steps=2).collectives

@@ -40,8 +40,8 @@ class Moments:
   """Count, mean and sum of squared deviations of the values of each feature.
 
   Attributes:
-    count: number of values that each mean is taken over; [G, 1, ..., 1 | C] where rows are masked
-      or moments combined.
+    count: number of values that each mean is taken over; [G, 1, ..., 1] where rows are masked or
+      moments combined.
     mean: [G, 1, ..., C], float32 or wider; 0 where nothing counts.
     m2: same shape, sum of (x - mean)². Divided by `count` it is the biased variance of
       Algorithm 1, and as a sum of squares it is never negative.
@@ -96,8 +96,10 @@ def group_moments(
   moments = Moments(count, mean, m2)
   if axis_name is not None:
     # One gather for all, so that a layer waits for one collective and not for three.
-    parts = jnp.stack([jnp.broadcast_to(part, mean.shape) for part in (count, mean, m2)])
-    moments = combine_moments(Moments(*lax.all_gather(parts, axis_name, axis=1)))
+    one_each = jnp.broadcast_to(count, (*mean.shape[:-1], 1)).astype(mean.dtype)
+    joined = jnp.concatenate([one_each, mean, m2], -1)
+    parts = jnp.split(lax.all_gather(joined, axis_name), [1, 1 + mean.shape[-1]], -1)
+    moments = combine_moments(Moments(*parts))
   return moments
 
 
@@ -106,7 +108,7 @@ def combine_moments(moments: Moments) -> Moments:
 
   Every term is a square, so the joint `m2` cannot become negative, as E[x²] - E[x]² can.
   """
-  counts = jnp.broadcast_to(moments.count, moments.mean.shape)
+  counts = jnp.broadcast_to(moments.count, (*moments.mean.shape[:-1], 1))
   count = jnp.sum(counts, 0)
   mean = jnp.sum(counts * moments.mean, 0) / jnp.maximum(count, 1)
   between = jnp.sum(counts * jnp.square(moments.mean - mean), 0)
