@@ -197,10 +197,9 @@ def _normalize_jvp(
   primals: tuple[Any, ...],
   tangents: tuple[Any, ...],
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array, jax.Array], Any]:
-  """Forward mode is the transpose of the six equations, and reverse mode its transpose: they."""
+  """Forward mode transposes the six equations; reverse mode transposes that, and has them again."""
   x, scale, bias, mask = primals
   outputs, residuals = _normalize_forward(x, scale, bias, epsilon, per_activation, axis_name, mask)
-
   tangent = _tangent(per_activation, axis_name)(residuals, tangents[:3])
   return outputs, (tangent, *map(jnp.zeros_like, outputs[1:]))
 
