@@ -332,7 +332,8 @@ count_restart() {
 run() {
   local lines
   checkpoint='' checkpoint_before='' fruitless=0 log_offset=0
-  trap 'say "looks no longer; training goes on, and the same command looks again"; exit 130' \
+  # Not where the command that the signal interrupts may write: into a file.
+  trap 'say "looks no longer; training goes on, and the same command looks again" >&3; exit 130' \
     INT TERM
   create
   if lines=$(states 2> /dev/null) && [[ $lines == *running* ]]; then
