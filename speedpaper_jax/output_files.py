@@ -25,6 +25,7 @@ _FILES_OF_A_RUN = (
   "data.json",
   "model.json",
   "metrics.jsonl",
+  "sessions.json",
   "summary.json",
   "arrays.npz",
   "report.html",

@@ -3,13 +3,14 @@
 import json
 import os
 import pathlib
+import re
 import stat
 import threading
 
 import matplotlib.figure
 import pytest
 
-from speedpaper_jax import output_files
+from speedpaper_jax import output_files, run_directory
 from speedpaper_jax.errors import UserError
 
 
@@ -95,6 +96,16 @@ class TestChecks:
     with pytest.raises(UserError, match=r"' is a file of a run; name another one"):
       output_files.check(run / name)
     output_files.check(run / "predictions.json")
+
+  def test_whatever_a_run_leaves_behind_is_known(self, tmp_path):
+    left_behind = re.findall(r"^(\S+)  ", str(run_directory.__doc__), re.MULTILINE)
+    assert {"config.json", "sessions.json", "checkpoints/", "plots/*.png"} <= set(left_behind)
+    for path in ("config.json", "model.json", "checkpoints/x", "tensorboard/x", "plots/x"):
+      (tmp_path / path).parent.mkdir(exist_ok=True)
+      (tmp_path / path).touch()
+    for name in left_behind:
+      with pytest.raises(UserError, match=r"' is a file of a run"):
+        output_files.check(tmp_path / (f"{name}x" if name.endswith("/") else name))
 
   def test_other_directories_may_have_a_config_json(self, tmp_path):
     (tmp_path / "config.json").touch()
