@@ -5,6 +5,7 @@ import math
 import pathlib
 from typing import Any
 
+from speedpaper_jax import regular_files
 from speedpaper_jax.errors import UserError
 
 _DEEPEST = 50  # sections in sections
@@ -37,9 +38,7 @@ def read(path: pathlib.Path) -> Section:
     OSError: it cannot be read.
     ValueError: it holds something else, or one key twice.
   """
-  if path.exists() and not path.is_file():
-    raise ValueError("it is no file")
-  content = loads(path.read_bytes())
+  content = loads(regular_files.read(path))
   if not isinstance(content, dict):
     raise ValueError("it holds no JSON object")
   section = _with_names(content, path, "")

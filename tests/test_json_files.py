@@ -66,7 +66,7 @@ class TestReading:
 
   def test_a_directory_in_its_place(self, path):
     path.mkdir()
-    with pytest.raises(ValueError, match="it is no file"):
+    with pytest.raises(OSError, match="it is no regular file"):
       json_files.read(path)
 
 

@@ -1,8 +1,10 @@
 """Questions about paths that the user names; what the system refuses is told in a sentence."""
 
+import contextlib
 import errno
 import pathlib
 import re
+from collections.abc import Iterator
 
 from speedpaper_jax.errors import UserError
 
@@ -28,10 +30,8 @@ def is_directory(path: pathlib.Path) -> bool:
   Raises:
     UserError: one may not look, or a name is too long.
   """
-  try:
+  with _refusals(path):
     return path.is_dir()
-  except OSError as error:
-    raise _refused(path, error) from error
 
 
 def is_file(path: pathlib.Path) -> bool:
@@ -40,10 +40,16 @@ def is_file(path: pathlib.Path) -> bool:
   Raises:
     UserError: one may not look, or a name is too long.
   """
-  try:
+  with _refusals(path):
     return path.is_file()
+
+
+@contextlib.contextmanager
+def _refusals(path: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
   except OSError as error:
-    raise _refused(path, error) from error
+    raise UserError(f"'{path}' cannot be looked at: {error.strerror}.") from error
 
 
 def is_full(error: Exception) -> bool:
@@ -51,7 +57,3 @@ def is_full(error: Exception) -> bool:
   if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
     return True
   return re.search(r"No space left|Not enough disk space|quota exceeded", str(error)) is not None
-
-
-def _refused(path: pathlib.Path, error: OSError) -> UserError:
-  return UserError(f"'{path}' cannot be looked at: {error.strerror}.")
