@@ -73,19 +73,25 @@ def _parts(content: Mapping[str, Any], key: str | None) -> dict[str, Mapping[str
   return parts | {name: value for name, value in content.items() if _holds_weights(value)}
 
 
-def _holds_weights(value: Any, seen: set[int] | None = None) -> bool:
+def _holds_weights(value: Any) -> bool:
   """Whether there is a state dict in a value; an optimizer numbers its tensors, and has no names.
 
-  Mappings that were looked at are `seen`: a pickled one may contain itself.
+  It looks no deeper than anything nests, and at each mapping once, as one may contain itself.
   """
-  seen = set() if seen is None else seen
-  if not isinstance(value, Mapping) or id(value) in seen:
-    return False
-  seen.add(id(value))
-  return any(
-    isinstance(name, str) and (("." in name and _is_tensor(part)) or _holds_weights(part, seen))
-    for name, part in value.items()
-  )
+  level, seen = [value], set[int]()
+  for _ in range(_DEEPEST):
+    mappings = [each for each in level if isinstance(each, Mapping) and id(each) not in seen]
+    seen |= set(map(id, mappings))
+    named = [
+      (name, part)
+      for mapping in mappings
+      for name, part in mapping.items()
+      if isinstance(name, str)
+    ]
+    if any("." in name and _is_tensor(part) for name, part in named):
+      return True
+    level = [part for _, part in named]
+  return False
 
 
 def _usual(parts: Mapping[str, Any], source: str) -> str:

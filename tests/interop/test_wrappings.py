@@ -121,3 +121,9 @@ class TestMistakes:
     content |= {f"model_{i}": {"again": content} for i in range(100)}
     content["model"] = content
     assert "fc.bias" in unwrap(content, None, "it")
+
+  def test_mappings_deeper_than_anything_nests_are_no_state_dicts(self):
+    content = WEIGHTS
+    for _ in range(100_000):
+      content = {"model": content}
+    assert unwrap(content, None, "it") == content
