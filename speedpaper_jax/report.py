@@ -62,8 +62,7 @@ def write(directory: RunDirectory) -> "Page":
   from speedpaper_jax import reports
   from speedpaper_jax.reports import rendering
 
-  has_ended = (directory.path / "summary.json").exists()
-  if (directory.path / "config.json").exists() and not has_ended:
+  if (directory.path / "config.json").exists() and not directory.has_result():
     raise UserError(
       f"The run in '{directory.path}' has not ended; end it with the command that began it and the "
       f"same --workdir, or compare it with another run as it is."

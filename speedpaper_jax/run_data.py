@@ -124,7 +124,7 @@ class RunData:
     Raises:
       UserError: the classes are others, or data.json is damaged.
     """
-    if not (directory.has_checkpoint() or (directory.path / "summary.json").exists()):
+    if not (directory.has_checkpoint() or directory.has_result()):
       return  # the run begins anew
     before = _known_class_names(directory)
     if before and (difference := class_names.difference(before, self.class_names)):

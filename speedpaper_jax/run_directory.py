@@ -25,7 +25,7 @@ import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import ml_collections
@@ -211,6 +211,31 @@ class RunDirectory:
     self._check_that_nothing_else_is_here()
     self.save_config(config)
     return {}
+
+  def start_anew(self, config: ml_collections.ConfigDict) -> None:
+    """The same, of a run that is done in one go: with the same config it may be done again.
+
+    Raises:
+      UserError: as `start`; or the directory has the result of another config.
+    """
+    changes = self.start(config)
+    if changes and self.has_result():
+      raise self.of_another_config(changes)
+
+  def of_another_config(self, changes: Collection[str]) -> UserError:
+    """The error that says so.
+
+    Args:
+      changes: fields that differ.
+    """
+    return UserError(
+      f"'{self.path}' holds a run with another config.{min(changes)}; choose another --workdir, or "
+      f"remove that directory to do the run again."
+    )
+
+  def has_result(self) -> bool:
+    """Whether the run has ended."""
+    return (self.path / "summary.json").exists()
 
   def _check_that_nothing_else_is_here(self) -> None:
     with self.writing():

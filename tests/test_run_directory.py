@@ -86,6 +86,16 @@ class TestStart:
     (directory.path / ".config.json.tmp").write_text("{")
     assert not directory.start(config)
 
+  def test_a_result_is_replaced_by_that_of_the_same_config_alone(self, directory, config):
+    directory.start_anew(config)
+    directory.write("summary.json", {"steps": 1})
+    directory.start_anew(config)
+    config.seed = 1
+    with pytest.raises(UserError, match=r"holds a run with another config\.seed; choose another"):
+      directory.start_anew(config)
+    directory.remove("summary.json")
+    directory.start_anew(config)
+
   def test_damaged_config(self, directory, config):
     directory.start(config)
     (directory.path / "config.json").write_text("{")

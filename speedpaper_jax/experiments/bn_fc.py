@@ -45,7 +45,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   train, test = (
     parabola(generator, count) for count in (config.train_examples, config.test_examples)
   )
-  directory.start(config)
+  directory.start_anew(config)
   states = comparison.initial_states([config.seed], train.inputs[:1])
   measurements = [_measure(config, comparison, states, test)]
   steps = 0
@@ -58,7 +58,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       f"{name} {measurements[-1][f'{name}/test_loss']:.1f}" for name in comparison.networks
     )
     print(f"epoch {epoch + 1:2d}/{config.epochs}  test loss: {losses}", flush=True)
-  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
+  directory.save_config(config)  # in the place of that of a run that did not end
   directory.write_arrays(
     {
       "train_x": np.ravel(train.inputs),

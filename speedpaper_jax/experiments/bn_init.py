@@ -64,7 +64,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   train, test = (
     _images(config, split) for split in (config.data.train_split, config.data.eval_split)
   )
-  directory.start(config)
+  directory.start_anew(config)
 
   deviations: dict[str, np.ndarray] = {}
   deep: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
 
   searched = _train(config, train, test)
   trained = {name: best_rates(accuracies) for name, accuracies in searched.items()}
-  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
+  directory.save_config(config)  # in the place of that of a run that did not end
   directory.write_arrays(
     deviations
     | {f"searched/{name}": accuracies for name, accuracies in searched.items()}

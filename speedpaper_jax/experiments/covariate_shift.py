@@ -50,13 +50,13 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     side_by_side.cross_entropy,
     program_steps=1,
   )
-  directory.start(config)
+  directory.start_anew(config)
   measurements = [
     measurement
     for measurement, _ in nonlinearity_statistics.train_and_measure(config, comparison, train, test)
   ]
   arrays = nonlinearity_statistics.stack(measurements)
-  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
+  directory.save_config(config)  # in the place of that of a run that did not end
   directory.write_arrays(arrays)
   return {
     "steps": int(arrays["step"][-1]),

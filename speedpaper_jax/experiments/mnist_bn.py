@@ -49,7 +49,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   train, test = (
     _binary_digits(config, split) for split in (config.data.train_split, config.data.eval_split)
   )
-  directory.start(config)
+  directory.start_anew(config)
   percentiles = jax.jit(functools.partial(_percentiles, comparison.networks))
   measurements = []
   for measurement, states in nonlinearity_statistics.train_and_measure(
@@ -60,7 +60,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
       measurement | {f"{name}/percentiles": np.asarray(values) for name, values in found.items()}
     )
   arrays = nonlinearity_statistics.stack(measurements)
-  directory.save_config(config)  # in the place of an earlier run's, as the arrays are
+  directory.save_config(config)  # in the place of that of a run that did not end
   directory.write_arrays(arrays)
   return {
     "steps": int(arrays["step"][-1]),

@@ -13,7 +13,6 @@ import jax
 import ml_collections
 
 from speedpaper_jax import hosts, run_data
-from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import learning_curves, loop, train
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -81,13 +80,9 @@ def _run_once(
 ) -> Summary:
   def summary_of_before() -> Summary | None:
     changes = this.start(config)
-    has_ended = (this.path / "summary.json").exists()
-    if changes and (has_ended or this.has_checkpoint()):
-      raise UserError(
-        f"'{this.path}' holds a run with another config.{min(changes)}; choose another --workdir, "
-        f"or remove that directory to do the run again."
-      )
-    return this.read("summary.json") if has_ended else None
+    if changes and (this.has_result() or this.has_checkpoint()):
+      raise this.of_another_config(changes)
+    return this.read("summary.json") if this.has_result() else None
 
   before = hosts.from_main(summary_of_before)
   if before is not None:

@@ -46,7 +46,7 @@ class _Run:
 
   @classmethod
   def read(cls, directory: RunDirectory, label: str) -> "_Run":
-    ended = (directory.path / "summary.json").exists()
+    ended = directory.has_result()
     summary = contents.read(directory, "summary.json", _SUMMARY) if ended else {}
     counted = sessions.that_count(sessions.read(directory))
     return cls(

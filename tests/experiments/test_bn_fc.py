@@ -79,7 +79,7 @@ class TestRun:
     assert_allclose(arrays[f"{name}/activations"], np.tanh(arrays[f"{name}/inputs"]), atol=1e-6)
 
   def test_the_seed_makes_the_difference(self, ended, tmp_path):
-    """Of the noise and the weights; a second run in one directory takes the first one's place."""
+    """Of the noise and the weights; one that did not end is replaced by the next."""
     _, arrays = ended
     config = small_config(":activation=tanh")
     config.epochs = 0
