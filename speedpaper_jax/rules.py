@@ -56,7 +56,15 @@ class Each:
   rules: "Rules"
 
 
-Rules = Rule | Each | Mapping[str, Any]  # of a value, or for each key of a section Rules, IfPresent
+@dataclasses.dataclass(frozen=True)
+class ListOf:
+  """A list whose values all have the same rules."""
+
+  rules: "Rules"
+
+
+# Of a value, or for each key of a section Rules or IfPresent.
+Rules = Rule | Each | ListOf | Mapping[str, Any]
 
 
 def check(content: Any, rules: Rules, name: str = "") -> None:
@@ -71,6 +79,12 @@ def check(content: Any, rules: Rules, name: str = "") -> None:
   """
   if isinstance(rules, Rule):
     rules.check(name or "it", content)
+    return
+  if isinstance(rules, ListOf):
+    if not isinstance(content, list | tuple):
+      raise UserError(f"{name or 'it'} is {content!r:.80}; it must be a list.")
+    for number, value in enumerate(content):
+      check(value, rules.rules, f"{name}[{number}]")
     return
   if not isinstance(content, Mapping):
     raise UserError(f"{name or 'it'} is {content!r:.80}; it must be a section.")

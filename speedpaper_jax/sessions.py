@@ -55,7 +55,7 @@ class Session:
     return (self.first_examples + (step - self.first_step) * self.batch_size) / self.epoch_size
 
 
-_RULES: Mapping[str, rules.Rules] = {
+_OF_A_SESSION: Mapping[str, rules.Rules] = {
   **dict.fromkeys(("command", "devices", "began", "ended", "end", "duration"), rules.TEXT),
   "batch_size": rules.ROWS,
   "epoch_size": rules.whole(1, 2**53),
@@ -66,6 +66,7 @@ _RULES: Mapping[str, rules.Rules] = {
   ),
   "learning_rates": rules.several(rules.FINITE),
 }
+_RULES: rules.Rules = {"sessions": rules.ListOf(_OF_A_SESSION)}
 
 
 def read(directory: RunDirectory) -> list[Session]:
@@ -76,17 +77,14 @@ def read(directory: RunDirectory) -> list[Session]:
   """
   if not (directory.path / _FILE).exists():
     return []
-  content = directory.read(_FILE)["sessions"]
+  content = directory.read(_FILE)
   try:
-    if not isinstance(content, list):
-      raise UserError("'sessions' is no list.")
-    for number, each in enumerate(content):
-      rules.check(each, _RULES, f"sessions[{number}]")
+    rules.check(content, _RULES)
   except UserError as error:
     raise UserError(
       f"{directory.path / _FILE} is damaged: {error} Put a copy of it back, or remove it."
     ) from error
-  return [Session(**{name: each[name] for name in _RULES}) for each in content]
+  return [Session(**{name: each[name] for name in _OF_A_SESSION}) for each in content["sessions"]]
 
 
 def that_count(sessions: Sequence[Session]) -> list[Session]:
