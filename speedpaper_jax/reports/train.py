@@ -72,6 +72,15 @@ _SUMMARY: rules.Rules = {
   "best": rules.IfPresent({"step": rules.STEP, "top1": rules.FRACTION}),
   "diverged_at": rules.IfPresent(rules.STEP),
 }
+_IMAGES: rules.Rules = {"split": rules.TEXT, "examples": rules.COUNT}
+_OTHER_IMAGES = rules.IfPresent(_IMAGES)
+_DATA: rules.Rules = {
+  "train": _IMAGES,
+  "eval": _IMAGES,
+  "changes": rules.ListOf(
+    {"until_step": rules.STEP, "train": _OTHER_IMAGES, "eval": _OTHER_IMAGES}
+  ),
+}
 _DESCRIPTION: rules.Rules = {
   "name": rules.TEXT,
   "dialect": rules.TEXT,
@@ -128,7 +137,7 @@ def present(directory: RunDirectory) -> Page:
       Section(
         "What was trained",
         paragraphs=[_settings(config, description), _classes(description)],
-        parts=_sessions(counted),
+        parts=[*_sessions(counted), *_other_images(directory)],
       ),
     ],
   )
@@ -194,6 +203,27 @@ def _sessions(counted: Sequence[Session]) -> list[Table]:
       "the learning rate is that of the last.",
     )
   ]
+
+
+def _other_images(directory: RunDirectory) -> list[Table]:
+  """What images the run had before it went on with others."""
+  if not (directory.path / "data.json").exists():  # a run of an earlier version
+    return []
+  data = contents.read(directory, "data.json", _DATA)
+  rows = [
+    (f"{change['until_step']:,}", name, f"{images['examples']:,}", images["split"])
+    for change in data["changes"]
+    for purpose, name in (("train", "training images"), ("eval", "held-out images"))
+    if (images := change.get(purpose))
+  ]
+  if not rows:
+    return []
+  caption = (
+    f"Images that the run had until a step, and then went on with others of the same classes: at "
+    f"its end it had {data['train']['examples']:,} training images and "
+    f"{data['eval']['examples']:,} held-out ones."
+  )
+  return [Table(("until step", "images", "number", "split"), rows, caption)]
 
 
 def _changes(session: Session) -> str:

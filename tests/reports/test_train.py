@@ -145,6 +145,33 @@ class TestSessions:
       train.present(directory)
 
 
+class TestData:
+  @pytest.fixture
+  def directory(self, tmp_path):
+    return past_runs.write(tmp_path)
+
+  def data(self, *changes):
+    train = {"split": "train", "examples": 9, "files": "x"}
+    return {"train": train, "eval": {**train, "split": "test", "examples": 1}, "changes": changes}
+
+  def test_images_that_were_others_are_told(self, directory):
+    earlier = {"split": "train[:80%]", "examples": 7, "files": "y"}
+    directory.write("data.json", self.data({"until_step": 4, "train": earlier}))
+    told = tables(train.present(directory))[-1]
+    assert told.rows == [("4", "training images", "7", "train[:80%]")]
+    assert "at its end it had 9 training images and 1 held-out ones" in told.caption
+
+  def test_the_same_from_beginning_to_end_have_no_table(self, directory):
+    before = tables(train.present(directory))
+    directory.write("data.json", self.data())
+    assert tables(train.present(directory)) == before
+
+  def test_damage_is_told(self, directory):
+    directory.write("data.json", self.data({"until_step": -1}))
+    with pytest.raises(UserError, match=r"data\.json is damaged.* changes\[0\]\.until_step is -1"):
+      train.present(directory)
+
+
 def test_the_learning_rate_is_drawn(tmp_path):
   directory = past_runs.write(tmp_path)
   entry = {"step": 7, "split": "train", "loss": 1.0, "top1": 0.5, "top5": 1.0}
