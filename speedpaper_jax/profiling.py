@@ -7,7 +7,7 @@ import re
 import jax
 
 from speedpaper_jax import hosts
-from speedpaper_jax.errors import UserError
+from speedpaper_jax.errors import UserError, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,14 @@ class Profiler:
     self._steps = steps if hosts.is_main() else None
     self._directory = directory
     self._running = False
+    self._has_begun = False
 
   def before(self, step: int) -> None:
     """A step is about to be started."""
-    if self._steps is not None and step == self._steps.first:
+    steps = self._steps
+    if steps is not None and not self._has_begun and steps.first <= step <= steps.last:
       jax.profiler.start_trace(self._directory, create_perfetto_trace=True)
-      self._running = True
+      self._running = self._has_begun = True
 
   def ends_with(self, step: int) -> bool:
     """Whether the step is the last one to trace, and has to be waited for."""
@@ -68,6 +70,11 @@ class Profiler:
     return f"trace of the steps in {self._directory}: tensorboard --logdir={self._directory}"
 
   def close(self) -> None:
-    """Writes a trace that was begun."""
+    """Writes a trace that was begun, and tells if there was nothing to trace."""
     if self._running:
       self.stop()
+    elif self._steps is not None and not self._has_begun:
+      warn(
+        f"nothing is traced: --profile names the steps {self._steps.first} to {self._steps.last}, "
+        f"of which none was taken."
+      )

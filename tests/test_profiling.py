@@ -21,10 +21,10 @@ def test_what_names_no_steps_is_refused(text):
     Steps.parse(text)
 
 
-def take_steps(profiler, count):
+def take_steps(profiler, count, first=1):
   """What is said after each step."""
   said = {}
-  for step in range(1, count + 1):
+  for step in range(first, count + 1):
     profiler.before(step)
     jnp.arange(step).sum().block_until_ready()
     if profiler.ends_with(step):
@@ -49,6 +49,20 @@ def test_the_chosen_steps_are_traced(tmp_path):
 def test_a_run_that_ends_before_leaves_its_trace(tmp_path):
   assert take_steps(Profiler(Steps(2, 30), tmp_path), 4) == {}
   assert perfetto_trace(tmp_path)["traceEvents"]
+
+
+def test_a_run_that_goes_on_among_the_steps_traces_the_rest(tmp_path):
+  assert take_steps(Profiler(Steps(2, 4), tmp_path), 5, first=3).keys() == {4}
+  assert perfetto_trace(tmp_path)["traceEvents"]
+
+
+@pytest.mark.parametrize("first", [1, 8])
+def test_that_none_of_the_steps_was_taken_is_told(tmp_path, capsys, first):
+  assert take_steps(Profiler(Steps(6, 7), tmp_path), first + 2, first) == {}
+  assert capsys.readouterr().err == (
+    "warning: nothing is traced: --profile names the steps 6 to 7, of which none was taken.\n"
+  )
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_without_steps_nothing_is_written(tmp_path):
