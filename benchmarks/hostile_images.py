@@ -4,11 +4,12 @@
 
 Small images of every format, mode and kind are changed again and again: bits flipped, ends cut off,
 pieces of other files put in, other sizes and depths written into headers, PNGs given odd chunks or
-robbed of theirs. Then each is read as evaluation, prediction and training read it. A damaged image
-is to raise a `DecodeError`, and the same image in all of them that Pillow itself, asked for all
-pixels at once, refuses.
+robbed of theirs. Then each is read as evaluation and training read it. A damaged image is to raise
+a `DecodeError`, and the same image in all of them that Pillow itself, asked for all pixels at once,
+refuses. At the end all lie in one folder, which is evaluated, predicted and trained on.
 The exit status is 1 if anything else is raised, if one of them accepts what Pillow or evaluation
-refuses, if a warning reaches the user, or if memory grows by more than `MOST_MEMORY`.
+refuses, if a warning reaches the user that is none of ours, if the folder's readers leave out
+others, or if memory grows by more than `MOST_MEMORY`.
 """
 
 import argparse
@@ -16,10 +17,13 @@ import collections
 import contextlib
 import io
 import itertools
+import pathlib
 import random
 import resource
 import struct
 import sys
+import tempfile
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,10 +33,12 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax import entry_point
+from speedpaper_jax import entry_point, prediction
 from speedpaper_jax.data.augment import Augmentation, augment
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
+from speedpaper_jax.data.pipeline import eval_batches, train_batches
+from speedpaper_jax.data.sources import open_split
 
 MOST_MEMORY = 1.5 * 2**30
 
@@ -232,7 +238,7 @@ def _train(crop: str) -> Callable[[bytes], np.ndarray]:
   return lambda image: augment(image, 8, augmentation, np.random.default_rng(0))
 
 
-# In this order: those of evaluation, which is what prediction reads with, before those of training.
+# In this order: those of evaluation before those of training.
 READERS: dict[str, Callable[[bytes], object]] = {
   "Pillow": _pillow,
   "decode": decode,
@@ -284,6 +290,61 @@ def attack(count: int, seed: int) -> tuple[collections.Counter[str], list[str]]:
   return counts, wrong
 
 
+def attack_folder(count: int, seed: int, folder: pathlib.Path) -> list[str]:
+  """Reads the same images as files of one folder, as the commands do.
+
+  Args:
+    count: at least two.
+    seed: of `mutations`.
+    folder: that is empty.
+
+  Returns:
+    In words which commands leave out others than those that cannot be decoded.
+  """
+  attacked = list(itertools.islice(mutations(seed), count))
+  refused = set()
+  with _noticing_warnings() as seen:
+    for number, mutation in enumerate(attacked):
+      path = folder / f"class {number % 2}" / f"{number}.png"
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(mutation.content)
+      if outcomes(mutation.content)["decode"] == "refused":
+        refused.add(number)
+    left_out = _left_out(folder)
+  wrong = [f"a folder's images are warned of: {warning}" for warning in seen]
+  for command, numbers in left_out.items():
+    if differing := numbers ^ refused:
+      what = attacked[min(differing)].what
+      wrong.append(f"{command} of a folder differs in {len(differing)} images, such as {what}")
+  return wrong
+
+
+def _left_out(folder: pathlib.Path) -> dict[str, set[int]]:
+  """What each command leaves out of a folder, by the numbers that the files have for names."""
+  crop, rows = EvaluationCrop(8, 0.875), 32
+  files = folder.rglob("*.png")
+  others = set(threading.enumerate())
+  with contextlib.redirect_stderr(io.StringIO()):  # each of them is named there
+    predicted = {int(file.stem) for file in files if prediction.read_image(file, crop) is None}
+    split = open_split("folder", "train+test", str(folder))
+    numbers = [int(pathlib.PurePath(split.records.name(index)).stem) for index in range(len(split))]
+    with contextlib.closing(eval_batches(split, crop=crop, batch_size=rows)) as batches:
+      mask = np.concatenate([batch["mask"] for batch in batches])[: len(split)]
+    split.undecodable.clear()
+    with contextlib.closing(
+      train_batches(split, image_size=8, batch_size=rows, seed=0, augmentation=Augmentation("area"))
+    ) as batches:
+      for _ in range(-(-len(split) // rows)):
+        next(batches)
+    for thread in set(threading.enumerate()) - others:  # they read ahead, and the files go
+      thread.join()
+  return {
+    "prediction": predicted,
+    "evaluation": {numbers[index] for index in np.flatnonzero(mask == 0)},
+    "training": {numbers[index] for index in split.undecodable},
+  }
+
+
 @contextlib.contextmanager
 def _noticing_warnings() -> Iterator[list[str]]:
   """Gathers the warnings that would be shown."""
@@ -306,7 +367,7 @@ def peak_memory() -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
   """Reads the flags."""
   parser = entry_point.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--count", type=entry_point.at_least(1), default=2000)
+  parser.add_argument("--count", type=entry_point.at_least(2), default=2000)
   parser.add_argument("--seed", type=int, default=0)
   return parser.parse_args(argv[1:])
 
@@ -315,6 +376,8 @@ def main(options: argparse.Namespace) -> None:
   """Prints how many images of each format were accepted and refused, and what went otherwise."""
   before = peak_memory()
   counts, wrong = attack(options.count, options.seed)
+  with tempfile.TemporaryDirectory() as folder:
+    wrong += attack_folder(options.count, options.seed, pathlib.Path(folder))
   grown = peak_memory() - before
   for line, count in sorted(counts.items()):
     print(f"{count:6d}  {line}")

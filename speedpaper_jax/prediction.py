@@ -87,7 +87,7 @@ def predict(
     running = None
     for start in range(0, len(paths), rows):
       batch = paths[start : start + rows]
-      images = list(executor.map(lambda path: _read(path, preprocessing.crop), batch))
+      images = list(executor.map(lambda path: read_image(path, preprocessing.crop), batch))
       filled = _stack(images, rows, preprocessing.crop.image_size)
       probabilities = compiled(model.variables, parallel.shard_batch(mesh, {"image": filled}))
       if running is not None:
@@ -103,7 +103,8 @@ def _class_names(description: Description) -> list[str]:
   return [english_name(name) for name in description.class_names]
 
 
-def _read(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
+def read_image(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
+  """A network's input, uint8 [image_size, image_size, 3]; None, and a warning, if there is none."""
   try:
     return crop(regular_files.read(path))
   except OSError as error:

@@ -22,6 +22,23 @@ def test_no_damage_raises_anything_else_or_passes_for_none():
     assert counts[f"{image_format}: refused"] > 5
 
 
+def test_the_commands_leave_the_damaged_ones_out_of_a_folder_and_no_others(tmp_path):
+  assert hostile_images.attack_folder(200, 1, tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["prediction", "evaluation", "training"])
+def test_that_a_command_leaves_out_others_would_be_noticed(monkeypatch, tmp_path, command):
+  left_out = hostile_images._left_out
+
+  def with_another(folder):
+    found = left_out(folder)
+    return {**found, command: found[command] ^ {3}}
+
+  monkeypatch.setattr(hostile_images, "_left_out", with_another)
+  (line,) = hostile_images.attack_folder(4, 1, tmp_path)
+  assert line.startswith(f"{command} of a folder differs in 1 images, such as ")
+
+
 @pytest.mark.parametrize("name", hostile_images.originals())
 def test_the_images_themselves_are_accepted(name):
   found = hostile_images.outcomes(hostile_images.originals()[name])
