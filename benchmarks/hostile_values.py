@@ -2,8 +2,8 @@
 
   python -m benchmarks.hostile_values --count=300
 
-Each of config.json, model.json, summary.json and metrics.jsonl is changed again and again: keys are
-removed, values replaced by others of every kind, bytes flipped, ends cut off. Then a network is
+Each of a run's JSON files is changed again and again: keys are removed, values replaced by others
+of every kind, bytes flipped, ends cut off. Then a network is
 loaded from the directory as evaluation and prediction do, a run is continued in it, and its report
 is written, all as far as they go without weights. What is wrong has to be told in a sentence, a
 `UserError`; and no number of config.json or model.json may be taken for what is none.
@@ -14,6 +14,7 @@ import argparse
 import collections
 import contextlib
 import copy
+import dataclasses
 import io
 import itertools
 import json
@@ -29,16 +30,25 @@ from unittest import mock
 
 import matplotlib.figure
 
-from speedpaper_jax import build, entry_point, model_directory, parallel, report
+from speedpaper_jax import build, entry_point, model_directory, parallel, report, sessions
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.experiments.loop import Plan
 from speedpaper_jax.normalization import DEFAULT
 from speedpaper_jax.preprocessing import Preprocessing
+from speedpaper_jax.run_data import Images, RunData
 from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.sessions import Session
 
-FILES = ("config.json", "model.json", "summary.json", "metrics.jsonl")
+FILES = (
+  "config.json",
+  "model.json",
+  "data.json",
+  "metrics.jsonl",
+  "sessions.json",
+  "summary.json",
+)
 VALUES: tuple[Any, ...] = (
   None,
   True,
@@ -65,6 +75,10 @@ VALUES: tuple[Any, ...] = (
   {"a": {"b": []}},
 )
 Path = tuple[str | int, ...]
+
+_DATA = RunData(
+  ("nought", "one"), {"train": Images("train", 900, "a"), "eval": Images("test", 100, "b")}
+)
 
 
 class Mutation(NamedTuple):
@@ -98,6 +112,23 @@ def write_run(path: pathlib.Path) -> RunDirectory:
     source="nothing",
   )
   directory.write("model.json", description.to_json())
+  changes = [{"until_step": 2, "train": dataclasses.asdict(Images("train", 800, "c"))}]
+  directory.write("data.json", {**dataclasses.asdict(_DATA)["images"], "changes": changes})
+  common: dict[str, Any] = {"batch_size": 32, "epoch_size": 900, "duration": "4 steps"}
+  steps = [
+    Session("first", last_step=2, saved_step=2, **common),
+    Session(
+      "second",
+      first_step=2,
+      first_examples=64,
+      last_step=4,
+      saved_step=4,
+      changes={"optimizer.l2": [0.0, 1e-4]},
+      learning_rates=[0.1, 0.2],
+      **common,
+    ),
+  ]
+  directory.write("sessions.json", {"sessions": list(map(dataclasses.asdict, steps))})
   for step in (2, 4):
     metrics = {"loss": 1 / step, "top1": step / 5, "top5": 1.0}
     directory.append_metrics({"step": step, "split": "train", **metrics, "step_seconds": 0.1})
@@ -114,6 +145,7 @@ def write_run(path: pathlib.Path) -> RunDirectory:
     "versions": {"jax": "0.10.2"},
   }
   directory.write("summary.json", summary)
+  (directory.checkpoints / "4").mkdir(parents=True)
   return directory
 
 
@@ -193,6 +225,9 @@ def resume(directory: RunDirectory) -> None:
   config.duration = "4 steps"
   directory.start(config)
   Plan.of(config, Durations(config.batch_size, 1000))
+  _DATA.check(directory)
+  sessions.check_checkpoints(directory)
+  sessions.read(directory)
   directory.evaluation(4)
   directory.forget_metrics_after(2)
 
