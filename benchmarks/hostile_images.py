@@ -308,7 +308,9 @@ def attack_folder(count: int, seed: int, folder: pathlib.Path) -> list[str]:
       path = folder / f"class {number % 2}" / f"{number}.png"
       path.parent.mkdir(exist_ok=True)
       path.write_bytes(mutation.content)
-      if outcomes(mutation.content)["decode"] == "refused":
+      try:
+        decode(mutation.content)
+      except DecodeError:
         refused.add(number)
     left_out = _left_out(folder)
   wrong = [f"a folder's images are warned of: {warning}" for warning in seen]

@@ -3,10 +3,10 @@
   python -m benchmarks.hostile_values --count=300
 
 Each of a run's JSON files is changed again and again: keys are removed, values replaced by others
-of every kind, bytes flipped, ends cut off. Then a network is
-loaded from the directory as evaluation and prediction do, a run is continued in it, and its report
-is written, all as far as they go without weights. What is wrong has to be told in a sentence, a
-`UserError`; and no number of config.json or model.json may be taken for what is none.
+of every kind, bytes flipped, ends cut off. Then a network is loaded from the directory as
+evaluation and prediction do, a run is continued in it, and its report is written, all as far as
+they go without weights. What is wrong has to be told in a sentence, a `UserError`; and no number of
+config.json or model.json may be taken for what is none.
 The exit status is 1 if anything else is raised, or if such a value is accepted.
 """
 

@@ -213,7 +213,7 @@ class RunDirectory:
     return {}
 
   def start_anew(self, config: ml_collections.ConfigDict) -> None:
-    """The same, of a run that is done in one go: with the same config it may be done again.
+    """As `start`, of a run that is done in one go: with the same config it may be done again.
 
     Raises:
       UserError: as `start`; or the directory has the result of another config.
@@ -223,10 +223,10 @@ class RunDirectory:
       raise self.of_another_config(changes)
 
   def of_another_config(self, changes: Collection[str]) -> UserError:
-    """The error that says so.
+    """The error that the directory holds a run with another config.
 
     Args:
-      changes: fields that differ.
+      changes: names of the fields that differ, as of `start`.
     """
     return UserError(
       f"'{self.path}' holds a run with another config.{min(changes)}; choose another --workdir, or "

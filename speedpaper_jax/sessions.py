@@ -143,8 +143,7 @@ def check_checkpoints(directory: RunDirectory) -> None:
     steps = max(steps, *(session.saved_step for session in sessions))
     has_saved = any(session.saved_step for session in sessions)
   else:  # of an earlier version
-    has_ended = directory.has_result()
-    has_saved = has_ended or (steps > 0 and not directory.checkpoints.is_dir())
+    has_saved = directory.has_result() or (steps > 0 and not directory.checkpoints.is_dir())
   if has_saved:
     raise UserError(
       f"The run in '{directory.path}' has taken {steps:,} steps and saved its state, but its "

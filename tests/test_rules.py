@@ -120,6 +120,7 @@ class TestSections:
     "steps": rules.STEP,
     "eval": rules.IfPresent({"top1": rules.FRACTION}),
     "networks": rules.Each({"loss": rules.RESULT}),
+    "sessions": rules.IfPresent(rules.ListOf({"step": rules.STEP})),
   }
 
   @pytest.mark.parametrize(
@@ -127,6 +128,8 @@ class TestSections:
     [
       {"steps": 1, "networks": {}},
       {"steps": 1, "networks": {"a": {"loss": 0.5}}, "eval": {"top1": 1.0, "other": None}},
+      {"steps": 1, "networks": {}, "sessions": []},
+      {"steps": 1, "networks": {}, "sessions": [{"step": 1}, {"step": 2}]},
     ],
   )
   def test_valid(self, content):
@@ -142,6 +145,12 @@ class TestSections:
       ({"steps": 1, "networks": {"a": {}}}, "networks.a.loss is missing."),
       ({"steps": 1, "networks": {}, "eval": None}, "eval is None; it must be a section."),
       ({"steps": 1, "networks": {}, "eval": {"top1": 2}}, "eval.top1 is 2; it must be a number"),
+      ({"steps": 1, "networks": {}, "sessions": {}}, "sessions is {}; it must be a list."),
+      ({"steps": 1, "networks": {}, "sessions": [3]}, "sessions[0] is 3; it must be a section."),
+      (
+        {"steps": 1, "networks": {}, "sessions": [{"step": 1}, {"step": -1}]},
+        "sessions[1].step is -1; it must be a whole number",
+      ),
     ],
   )
   def test_mistakes(self, content, message):
