@@ -168,6 +168,7 @@ def check(
   from speedpaper_jax.experiments import train
 
   ranges.check(config)
+  parallel.check_can_compile()
   mesh = parallel.make_mesh(devices)
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
   num_classes, images = _data_set_sizes(config)

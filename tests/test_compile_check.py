@@ -78,6 +78,10 @@ class TestCheck:
     with pytest.raises(UserError, match="A batch of 12 does not divide over 8 devices"):
       check(tiny_config(batch_size=12))
 
+  def test_jax_has_to_compile(self):
+    with jax.disable_jit(), pytest.raises(UserError, match="JAX_DISABLE_JIT is set"):
+      check(tiny_config())
+
   def test_the_compilers_lack_of_memory_becomes_a_sentence(self, monkeypatch):
     def run_out(*arguments):
       raise jax.errors.JaxRuntimeError(

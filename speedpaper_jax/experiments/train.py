@@ -74,6 +74,7 @@ def run(
     Interrupted: a request to stop came; the state is saved.
   """
   ranges.check(config)
+  parallel.check_can_compile()
   mesh = parallel.make_mesh()
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
   data, train_split, eval_split = run_data.open_data(config.data)

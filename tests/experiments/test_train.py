@@ -634,6 +634,12 @@ def test_nothing_is_left_of_a_start_that_is_refused(config, directory):
   assert not directory.path.exists()
 
 
+def test_without_compiling_nothing_begins(config, directory):
+  with jax.disable_jit(), pytest.raises(UserError, match="JAX_DISABLE_JIT is set"):
+    train.run(config, directory)
+  assert not directory.path.exists()
+
+
 def test_images_that_are_too_small_are_refused_before_anything_is_written(
   config, directory, monkeypatch
 ):
