@@ -56,7 +56,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> Non
 
 def check_can_compile() -> None:
   """Raises a UserError where JAX is told to compile nothing; steps are compiled before they run."""
-  if jax.config.jax_disable_jit:
+  if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
     raise UserError(
       "JAX_DISABLE_JIT is set, but the training step has to be compiled; leave it out. To look "
       "into a step, call what speedpaper_jax.step.make_train_step returns."

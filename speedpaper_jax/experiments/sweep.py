@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from speedpaper_jax import hosts, run_data
+from speedpaper_jax import freed_memory, hosts, run_data
 from speedpaper_jax.experiments import learning_curves, loop, train
 from speedpaper_jax.run_directory import RunDirectory
 
@@ -109,4 +109,5 @@ def _run_once(
 
   summary = hosts.from_main(finish)
   jax.clear_caches()  # no other run has the same programs
+  freed_memory.give_back()
   return summary

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from speedpaper_jax import (
   build,
   fine_tuning,
+  freed_memory,
   hosts,
   model_directory,
   parallel,
@@ -273,4 +274,6 @@ def compile_step(
     "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
   }
   state = build.state_template(config, model, optimizer, mesh)
-  return parallel.jit_train_step(step, mesh, config.parallel).lower(state, batch).compile()
+  compiled = parallel.jit_train_step(step, mesh, config.parallel).lower(state, batch).compile()
+  freed_memory.give_back()
+  return compiled
