@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax import build, hosts, parallel
+from speedpaper_jax import build, freed_memory, hosts, parallel
 from speedpaper_jax.checkpoint import Checkpoints
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.errors import UserError
@@ -275,6 +275,7 @@ class Loop:
       }
       self._saved.save(step, state, record)
       self._session.reached(step)
+      freed_memory.give_back()  # a long run would grow
 
   def _evaluate(self, step: int, state: TrainState, stop: hosts.StopRequests) -> Evaluation:
     self._read_metrics(keep=0)
