@@ -15,13 +15,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from speedpaper_jax import build, entry_point, parallel
+from speedpaper_jax import config as config_files
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.durations import Durations
 from speedpaper_jax.experiments import train
 from speedpaper_jax.run_directory import RunDirectory
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/bn_inception.py")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
 _STEPS = flags.DEFINE_integer("steps", 240, "Steps of a turn, with one checkpoint in the middle.")
 _TURNS = flags.DEFINE_integer("turns", 3, "Turns of each.")
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
   """Prints milliseconds a step of both, and their ratio."""
   del argv
   entry_point.set_up_jax()
-  config = _CONFIG.value
+  config = _CONFIG.value or config_files.load("configs/bn_inception.py")
   config.duration = f"{_STEPS.value} steps"
   config.eval_every = "0 steps"
   config.checkpoint_every = f"{_STEPS.value // 2} steps"
@@ -83,4 +84,4 @@ def time_loop(config: ml_collections.ConfigDict) -> float:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, entry_point.parse_config_flags)

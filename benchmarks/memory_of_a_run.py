@@ -17,13 +17,14 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
+from speedpaper_jax import config as config_files
 from speedpaper_jax import entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import train
 from speedpaper_jax.run_directory import RunDirectory
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/bn_inception.py")
-_STEPS = flags.DEFINE_integer("steps", 4000, "Steps of the run.")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
+_STEPS = flags.DEFINE_integer("steps", 4000, "Steps of the run.", lower_bound=1)
 
 _SECONDS = 30.0  # of a line
 _INTERVAL = 0.1  # seconds between looks
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> None:
   """Prints a line every half minute."""
   del argv
   entry_point.set_up_jax()
-  config = _CONFIG.value
+  config = _CONFIG.value or config_files.load("configs/bn_inception.py")
   config.duration = f"{_STEPS.value} steps"
   look()  # where it cannot be told, that is said before the run
   ended = threading.Event()
@@ -111,4 +112,4 @@ def _watch(directory: RunDirectory, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, entry_point.parse_config_flags)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from speedpaper_jax import compilation_cache, errors, standard_output
+from speedpaper_jax import config as config_files
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
@@ -126,6 +127,16 @@ def parse_flags(argv: list[str]) -> list[str]:
     return flags.FLAGS(argv)
   except flags.Error as error:
     raise UserError(str(error)) from error
+
+
+def parse_config_flags(argv: list[str]) -> list[str]:
+  """As `parse_flags`, with --config; unknown config files, arguments and keys become UserErrors."""
+  for index, argument in enumerate(argv):
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == "config":
+      value = value if equals else argv[index + 1] if index + 1 < len(argv) else ""
+      config_files.check_overrides(config_files.load(value), argv)
+  return parse_flags(argv)
 
 
 class ArgumentParser(argparse.ArgumentParser):

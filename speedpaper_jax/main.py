@@ -123,15 +123,5 @@ def _print_list(configs: Sequence[config_files.Listed]) -> None:
   print("The minutes are those of the default command, --config=FILE, on two CPU cores.")
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; unknown config files, arguments and keys become a UserError."""
-  for index, argument in enumerate(argv):
-    name, equals, value = argument.lstrip("-").partition("=")
-    if argument.startswith("-") and name == "config":
-      value = value if equals else argv[index + 1] if index + 1 < len(argv) else ""
-      config_files.check_overrides(config_files.load(value), argv)
-  return entry_point.parse_flags(argv)
-
-
 if __name__ == "__main__":
-  entry_point.run(main, parse_flags)
+  entry_point.run(main, entry_point.parse_config_flags)

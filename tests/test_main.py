@@ -13,7 +13,7 @@ from commands import CONFIG, MAIN, ROOT, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
 from ml_collections import config_flags as config_file_flags
 
-from speedpaper_jax import entry_point, main
+from speedpaper_jax import entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
@@ -24,7 +24,7 @@ def parse(monkeypatch, *arguments):
   config_file_flags.DEFINE_config_file("config", flag_values=values)
   monkeypatch.setattr(flags, "FLAGS", values)
   monkeypatch.setattr(sys, "argv", ["main", *arguments])  # the config's flags read it themselves
-  main.parse_flags(sys.argv)
+  entry_point.parse_config_flags(sys.argv)
   return values.config
 
 
