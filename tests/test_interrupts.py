@@ -9,6 +9,8 @@ from commands import TINY, finish, flags, run, start, wait_for_step
 
 from speedpaper_jax.interrupts import StopSignal, reader_left
 
+pytestmark = pytest.mark.usefixtures("without_nohup")
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted(number):

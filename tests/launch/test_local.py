@@ -130,6 +130,7 @@ def test_restarts_have_a_limit(workdir):
 @pytest.mark.parametrize(
   ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)]
 )
+@pytest.mark.usefixtures("without_nohup")
 def test_a_request_to_stop_is_passed_on_and_obeyed(workdir, number, status):
   process = start(workdir, ["waits"], ["waits"])
   deadline = time.monotonic() + MINUTE
