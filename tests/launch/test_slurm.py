@@ -275,7 +275,10 @@ class Job:
 def real_slurm(tmp_path_factory, write_program):
   reason = reason_against_a_real_slurm()
   if reason:
-    pytest.skip(f"no real Slurm: {reason}")
+    message = f"no real Slurm: {reason}"
+    if os.environ.get("REAL_SLURM") == "required":  # as in CI
+      pytest.fail(message)
+    pytest.skip(message)
   directory = tmp_path_factory.mktemp("slurm")
   slurm = RealSlurm(directory, write_program)
   slurm.call(LOCAL_SLURM, "start", directory / "slurm")
