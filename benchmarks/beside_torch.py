@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from absl import flags
 
-from speedpaper_jax import config as config_files
-from speedpaper_jax import entry_point, parallel
-from speedpaper_jax.durations import Durations
-from speedpaper_jax.experiments import train
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config import files as config_files
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.interop import references
 from speedpaper_jax.interop.names import implementations
-from speedpaper_jax.normalization import DEFAULT
+from speedpaper_jax.training import train
 
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Pixels, height and width.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.")

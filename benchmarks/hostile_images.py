@@ -33,12 +33,13 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax import entry_point, prediction
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.augment import Augmentation, augment
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
 from speedpaper_jax.data.pipeline import eval_batches, train_batches
 from speedpaper_jax.data.sources import open_split
+from speedpaper_jax.inference import prediction
 
 MOST_MEMORY = 1.5 * 2**30
 

@@ -30,16 +30,21 @@ from unittest import mock
 
 import matplotlib.figure
 
-from speedpaper_jax import build, entry_point, model_directory, parallel, report, sessions
-from speedpaper_jax.durations import Durations
+from speedpaper_jax import reports
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.experiments.loop import Plan
-from speedpaper_jax.normalization import DEFAULT
-from speedpaper_jax.preprocessing import Preprocessing
-from speedpaper_jax.run_data import Images, RunData
-from speedpaper_jax.run_directory import RunDirectory
-from speedpaper_jax.sessions import Session
+from speedpaper_jax.inference import model_directory
+from speedpaper_jax.steps import build
+from speedpaper_jax.storage import sessions
+from speedpaper_jax.storage.run_data import Images, RunData
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.storage.sessions import Session
+from speedpaper_jax.training.loop import Plan
 
 FILES = (
   "config.json",
@@ -234,7 +239,7 @@ def resume(directory: RunDirectory) -> None:
 
 def write_report(directory: RunDirectory) -> None:
   """Writes it."""
-  report.write(directory)
+  reports.write(directory)
 
 
 READERS: dict[str, Callable[[RunDirectory], None]] = {

@@ -14,13 +14,15 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from speedpaper_jax import build, entry_point, parallel
-from speedpaper_jax import config as config_files
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config import files as config_files
+from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import open_split
-from speedpaper_jax.durations import Durations
-from speedpaper_jax.experiments import train
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.steps import build
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
 _STEPS = flags.DEFINE_integer("steps", 240, "Steps of a turn, with one checkpoint in the middle.")

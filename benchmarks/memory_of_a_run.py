@@ -17,11 +17,11 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from speedpaper_jax import config as config_files
-from speedpaper_jax import entry_point
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
 _STEPS = flags.DEFINE_integer("steps", 4000, "Steps of the run.", lower_bound=1)

@@ -1,8 +1,8 @@
 """Inception-v4 on 8 to 4,096 chips, on paper: `python -m benchmarks.scaling`.
 
 Counts of one chip's work are those that `speedpaper_jax.compile_check` prints; the rest is the
-arithmetic of `speedpaper_jax/roofline.py`. Only the input is measured, on one core of this machine.
-docs/scaling.md has the assumptions.
+arithmetic of `speedpaper_jax/compilation/roofline.py`. Only the input is measured, on one core of
+this machine. docs/scaling.md has the assumptions.
 """
 
 import dataclasses
@@ -13,11 +13,14 @@ import jax
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax import build, chips, entry_point, parallel
-from speedpaper_jax import config as config_files
-from speedpaper_jax.chips import Chip
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.compilation import chips
+from speedpaper_jax.compilation.chips import Chip
+from speedpaper_jax.compilation.roofline import Network, slices_all_reduce_seconds, squarest
+from speedpaper_jax.config import files as config_files
 from speedpaper_jax.data.augment import augment
-from speedpaper_jax.roofline import Network, slices_all_reduce_seconds, squarest
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.steps import build
 
 CONFIG = "configs/inception_v4.py:data=imagenet2012"
 ROWS = 32  # images a chip

@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from speedpaper_jax import entry_point
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _LAUNCHER = pathlib.Path(__file__).parents[1] / "launch" / "local.py"
 _KINDS = ("starting", "stepping", "saving")

@@ -19,10 +19,9 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax.config import parse_arguments
+from speedpaper_jax.config import VARIANTS, parse_arguments, variant_config
 from speedpaper_jax.experiments import arms
-from speedpaper_jax.experiments.bn_recipe import VARIANTS, variant_config
-from speedpaper_jax.experiments.learning_curves import arm_name
+from speedpaper_jax.storage.learning_curves import arm_name
 
 LEARNING_RATE = VARIANTS["inception"].learning_rate
 

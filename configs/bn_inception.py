@@ -14,9 +14,7 @@ The first command reached 98.31 % of the held-out digits, after 80 seconds on tw
 
 import ml_collections
 
-from speedpaper_jax.config import parse_arguments
-from speedpaper_jax.experiments.bn_recipe import VARIANTS, variant_config
-from speedpaper_jax.experiments.data_sets import DATA_SETS
+from speedpaper_jax.config import DATA_SETS, VARIANTS, parse_arguments, variant_config
 
 
 def get_config(arguments: str = "") -> ml_collections.ConfigDict:

@@ -16,10 +16,8 @@ import dataclasses
 
 import ml_collections
 
-from speedpaper_jax.config import parse_arguments
+from speedpaper_jax.config import DATA_SETS, VARIANTS, parse_arguments, variant_config
 from speedpaper_jax.experiments import arms, sweep
-from speedpaper_jax.experiments.bn_recipe import VARIANTS, variant_config
-from speedpaper_jax.experiments.data_sets import DATA_SETS
 
 ARMS = {
   **VARIANTS,

@@ -14,10 +14,7 @@ What the paper leaves open and we chose is marked "ours".
 
 import ml_collections
 
-from speedpaper_jax.config import parse_arguments
-from speedpaper_jax.experiments import data_sets
-from speedpaper_jax.experiments.data_sets import DATA_SETS
-from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.config import DATA_SETS, choose_data_set, parse_arguments, train_config
 
 # The paper does not say how long. Ours: as long as the network without batch normalization in the
 # Batch Normalization paper, 31 million steps of 32 images.
@@ -31,7 +28,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   is_imagenet = chosen["data"] == "imagenet2012"
   epochs = data.epochs or PAPER_EPOCHS
   config = train_config()
-  data_sets.choose(config, chosen["data"], data.image_size)
+  choose_data_set(config, chosen["data"], data.image_size)
 
   config.model.name = "googlenet"
   config.model.dialect = "paper"

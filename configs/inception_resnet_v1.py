@@ -8,15 +8,13 @@ or folder (`--config.data.dir` names it).
 
 The first command reached 98.59 % of the held-out digits, after 5 minutes on two CPU cores.
 
-The recipe, of four networks, is in speedpaper_jax/experiments/rmsprop_recipe.py. What the paper
+The recipe, of four networks, is in speedpaper_jax/config/rmsprop_recipe.py. What the paper
 leaves open and we chose is marked "ours".
 """
 
 import ml_collections
 
-from speedpaper_jax.config import parse_arguments
-from speedpaper_jax.experiments.data_sets import DATA_SETS
-from speedpaper_jax.experiments.rmsprop_recipe import rmsprop_config
+from speedpaper_jax.config import DATA_SETS, parse_arguments, rmsprop_config
 
 PAPER_EPOCHS = 200  # Figures 21 and 22
 

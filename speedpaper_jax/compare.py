@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedpaper_jax import entry_point, output_files
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   from speedpaper_jax.interop.comparison import Row

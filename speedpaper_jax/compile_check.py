@@ -19,15 +19,17 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from speedpaper_jax import chips, entry_point, output_files
-from speedpaper_jax import config as config_files
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.compilation import chips
+from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   import jax
   from jax.sharding import Mesh
 
-  from speedpaper_jax.compile_report import Report
+  from speedpaper_jax.compilation.report import Report
 
 _EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x4 or v4:4x4x4"
 
@@ -84,7 +86,7 @@ def main(options: argparse.Namespace) -> None:
   """Compiles what the flags name and prints the report."""
   if options.json is not None:
     output_files.check(options.json)
-  from speedpaper_jax import compile_report
+  from speedpaper_jax.compilation import report as compile_report
 
   config, devices = options.config, slice_devices(options.topology)
   chip = chips.find(devices[0].device_kind)
@@ -163,9 +165,13 @@ def check(
   """
   import jax
 
-  from speedpaper_jax import build, compile_report, compiled_program, parallel, ranges
-  from speedpaper_jax.durations import Durations
-  from speedpaper_jax.experiments import train
+  from speedpaper_jax.compilation import report as compile_report
+  from speedpaper_jax.compilation.program import analyse
+  from speedpaper_jax.config import ranges
+  from speedpaper_jax.config.durations import Durations
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.steps import build
+  from speedpaper_jax.training import train
 
   ranges.check(config)
   parallel.check_can_compile()
@@ -185,7 +191,7 @@ def check(
     needed, available = memory_of_error(str(error))
     compile_report.refuse(config, chip, mesh.size, needed, available)
   print(f"Compiled in {(time.monotonic() - began) / 60:.1f} minutes.\n", flush=True)
-  program = compiled_program.analyse(compiled, mesh.size, config.accumulation_steps)
+  program = analyse(compiled, mesh.size, config.accumulation_steps)
   return compile_report.Report(config, chip, shape, state, program)
 
 
@@ -207,7 +213,7 @@ def _state_sizes(
 ) -> dict[str, int]:
   import jax
 
-  from speedpaper_jax import build
+  from speedpaper_jax.steps import build
 
   def size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -8,8 +8,9 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-from speedpaper_jax import entry_point, regular_files
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.files import regular_files
 
 _BACKGROUND = 1001  # ImageNet's classes with a background class first, as TensorFlow had them
 
@@ -88,11 +89,11 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _to_jax(options: argparse.Namespace) -> None:
-  from speedpaper_jax import model_directory
   from speedpaper_jax.data.crop import EvaluationCrop
+  from speedpaper_jax.data.normalization import Normalization
+  from speedpaper_jax.data.preprocessing import Preprocessing
+  from speedpaper_jax.inference import model_directory
   from speedpaper_jax.interop import conversion, files
-  from speedpaper_jax.normalization import Normalization
-  from speedpaper_jax.preprocessing import Preprocessing
 
   if options.model is None:
     raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
@@ -146,7 +147,8 @@ def _to_jax(options: argparse.Namespace) -> None:
 
 
 def _to_torch(options: argparse.Namespace) -> None:
-  from speedpaper_jax import model_directory, parallel
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.inference import model_directory
   from speedpaper_jax.interop import conversion, files
 
   files.check(options.out)

@@ -9,8 +9,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from speedpaper_jax import entry_point, output_files
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import output_files
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -56,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
     raise UserError(f"Name a network with --model: {', '.join(registry.MODELS)}.")
   output_files.check_all({"--json": options.json, "--plot": options.plot})
   if options.plot is not None:
-    from speedpaper_jax.prediction_plot import check_format
+    from speedpaper_jax.files.figures import check_format
 
     check_format(options.plot)
   size = {"image_size": options.image_size, "num_classes": options.num_classes}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from speedpaper_jax import entry_point, host_flags, inference_flags, output_files
+from speedpaper_jax.command_line import entry_point, host_flags, inference_flags
 from speedpaper_jax.errors import UserError, tell
+from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   import ml_collections
@@ -37,12 +38,13 @@ def main(argv: list[str]) -> None:
 
   entry_point.set_up_jax()
   entry_point.join_hosts()
-  from speedpaper_jax import hosts, model_directory, parallel
   from speedpaper_jax.data import relabel
   from speedpaper_jax.data.sources import open_split
-  from speedpaper_jax.evaluation import Evaluator, needs_population_statistics
-  from speedpaper_jax.progress import format_evaluation
-  from speedpaper_jax.run_data import Images, RunData
+  from speedpaper_jax.distributed import hosts, parallel
+  from speedpaper_jax.inference import model_directory
+  from speedpaper_jax.inference.evaluation import Evaluator, needs_population_statistics
+  from speedpaper_jax.storage.run_data import Images, RunData
+  from speedpaper_jax.training.progress import format_evaluation
 
   json_file = pathlib.Path(inference_flags.JSON.value) if inference_flags.JSON.value else None
   hosts.from_main(lambda: output_files.check_all({"--json": json_file}))
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 def _data(trained_on: "ml_collections.ConfigDict") -> "ml_collections.ConfigDict":
   """What the flags name, in a copy of the section of the config; else the run's own."""
-  from speedpaper_jax.experiments.data_sets import DATA_SETS
+  from speedpaper_jax.config.data_sets import DATA_SETS
 
   data = trained_on.copy_and_resolve_references()
   if _DATA.value not in (None, data.name):
@@ -101,7 +103,7 @@ def _step(path: pathlib.Path) -> int | None:
     return int(_STEP.value)
   if _STEP.value != "best":
     raise UserError(f"--step={_STEP.value} is none of newest, best and the number of a step.")
-  from speedpaper_jax.run_directory import RunDirectory
+  from speedpaper_jax.storage.run_directory import RunDirectory
 
   best = RunDirectory(path).best_evaluation()
   if best is None:

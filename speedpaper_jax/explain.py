@@ -9,8 +9,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from speedpaper_jax import entry_point, output_files
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.files import output_files
 
 TOPICS = ("bn",)
 

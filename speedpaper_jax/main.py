@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from speedpaper_jax import config as config_files
-from speedpaper_jax import entry_point, host_flags, standard_output
+from speedpaper_jax.command_line import entry_point, host_flags, standard_output
+from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
-  from speedpaper_jax.run_directory import RunDirectory
+  from speedpaper_jax.storage.run_directory import RunDirectory
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file, with its arguments.")
 _WORKDIR = flags.DEFINE_string(
@@ -47,7 +47,9 @@ def main(argv: list[str]) -> None:
   entry_point.set_up_jax()
   entry_point.join_hosts()
   # Imported once the flags are known to be good, so that mistakes are told without delay.
-  from speedpaper_jax import experiments, hosts, run_directory
+  from speedpaper_jax import experiments
+  from speedpaper_jax.distributed import hosts
+  from speedpaper_jax.storage import run_directory
 
   experiment = str(_CONFIG.value.get("experiment"))
   run = experiments.get(experiment)
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> None:
 @contextlib.contextmanager
 def _locked_path() -> Iterator[pathlib.Path]:
   """Of the run's directory, which no other process writes meanwhile."""
-  from speedpaper_jax import run_directory
+  from speedpaper_jax.storage import run_directory
 
   if _WORKDIR.value:
     directory = run_directory.RunDirectory(pathlib.Path(_WORKDIR.value))
@@ -90,28 +92,29 @@ def _options(experiment: str) -> dict[str, Any]:
     return options
   if experiment != "train":
     raise UserError(f"--profile is of the experiment 'train'; '{experiment}' is done without it.")
-  from speedpaper_jax.profiling import Steps
+  from speedpaper_jax.training.profiling import Steps
 
   return options | {"profile": Steps.parse(_PROFILE.value)}
 
 
 def _command() -> str:
-  from speedpaper_jax import provenance
+  from speedpaper_jax.storage import provenance
 
   return provenance.command(sys.argv, without=host_flags.NAMES)
 
 
 def _finish(directory: "RunDirectory", summary: dict[str, Any]) -> None:
   """Writes the result and its report."""
-  from speedpaper_jax import provenance, report
+  from speedpaper_jax import reports
+  from speedpaper_jax.storage import provenance
 
   summary["command"] = _command()
   summary["finished"] = provenance.now()
   summary["machine"] = provenance.machine()
   summary["versions"] = provenance.versions()
   directory.write("summary.json", summary)
-  page = report.write(directory)
-  print(f"{page.result}\nreport {directory.path / report.NAME}", flush=True)
+  page = reports.write(directory)
+  print(f"{page.result}\nreport {directory.path / reports.NAME}", flush=True)
   print(f"workdir {directory.path}", flush=True)
 
 

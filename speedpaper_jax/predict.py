@@ -8,10 +8,10 @@ import pathlib
 
 from absl import flags
 
-from speedpaper_jax import entry_point, inference_flags, output_files
+from speedpaper_jax.command_line import entry_point, inference_flags
 from speedpaper_jax.data.image_files import find_images
-from speedpaper_jax.errors import UserError, warn
-from speedpaper_jax.printable import printable
+from speedpaper_jax.errors import UserError, printable, warn
+from speedpaper_jax.files import output_files
 
 _TOP = flags.DEFINE_integer("top", 5, "Classes to name for each image.", lower_bound=1)
 _PLOT = flags.DEFINE_string(
@@ -33,10 +33,12 @@ def main(argv: list[str]) -> None:
   output_files.check_all({"--json": json_file, "--plot": plot_file}, inputs=paths)
 
   entry_point.set_up_jax()
-  from speedpaper_jax import model_directory, parallel, prediction, prediction_plot
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.files.figures import check_format
+  from speedpaper_jax.inference import model_directory, plot, prediction
 
   if plot_file:
-    prediction_plot.check_format(plot_file)
+    check_format(plot_file)
   mesh = parallel.make_mesh()
   model = model_directory.load(pathlib.Path(argv[1]), mesh)
   batch_size = inference_flags.BATCH_SIZE.value or _BATCH_SIZE
@@ -62,10 +64,10 @@ def main(argv: list[str]) -> None:
     }
     output_files.write_json(json_file, content)
   if plot_file and answers:
-    shown = answers[: prediction_plot.MAX_IMAGES]
+    shown = answers[: plot.MAX_IMAGES]
     if len(shown) < len(answers):
       warn(f"{plot_file} shows the first {len(shown)} of {len(answers)} images.")
-    prediction_plot.write(plot_file, shown)
+    plot.write(plot_file, shown)
   if len(answers) < len(paths):
     raise UserError(f"{len(paths) - len(answers)} of {len(paths)} images are left out.")
 

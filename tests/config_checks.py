@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from speedpaper_jax import build, parallel, ranges
-from speedpaper_jax.durations import Durations
+from speedpaper_jax.config import ranges
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.steps import build
 
 CLASSES = {
   "digits": 10,

@@ -1,12 +1,12 @@
-"""In place of `experiments.train.run`: learning curves without learning.
+"""In place of `training.train.run`: learning curves without learning.
 
 A network with batch normalization learns four times as fast, everything learns in proportion to its
 rate, and without it a rate of 0.02 and more diverges. Sigmoids need batch normalization.
 """
 
 from speedpaper_jax import experiments
-from speedpaper_jax.experiments import loop
 from speedpaper_jax.reports import present
+from speedpaper_jax.training import loop
 
 STEPS = (10, 20, 30, 40)
 DIVERGES_FROM = 0.02

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from speedpaper_jax import entry_point, host_flags, hosts, parallel
+from speedpaper_jax.command_line import entry_point, host_flags
+from speedpaper_jax.distributed import hosts, parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.run_data import RunData
+from speedpaper_jax.storage.run_data import RunData
 
 flags.adopt_module_key_flags(host_flags)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where each process writes what it has found.")

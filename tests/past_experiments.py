@@ -4,8 +4,8 @@ import numpy as np
 import past_runs
 from commands import ROOT
 
-from speedpaper_jax import config as config_files
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.config import files as config_files
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def write(path, name, arrays, summary, *, arguments="", **changes):

@@ -1,7 +1,7 @@
 """Directories of training runs that have ended, without any training."""
 
-from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 PROVENANCE = {
   "command": "python -m speedpaper_jax.main --config=configs/bn_inception.py",

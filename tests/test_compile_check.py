@@ -12,12 +12,14 @@ import tiny
 from commands import finish, start
 from jax.experimental import topologies
 
-from speedpaper_jax import chips, compile_check, compile_report, compiled_program
-from speedpaper_jax.compiled_program import Collective, Memory, Program
+from speedpaper_jax import compile_check
+from speedpaper_jax.compilation import chips, program
+from speedpaper_jax.compilation import report as compile_report
+from speedpaper_jax.compilation.program import Collective, Memory, Program
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
-from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.models import registry
+from speedpaper_jax.training import train
 
 V5E = chips.find("TPU v5 lite")
 DEVICES = 8
@@ -372,7 +374,7 @@ class TestCommand:
 
 def test_the_kinds_of_collectives_all_have_a_time():
   network = make_report().network
-  for kind in compiled_program.KINDS:
+  for kind in program.KINDS:
     one = Collective(kind, 1_000_000, 16, of_batch_norm=False)
     twice = dataclasses.replace(one, times=2)
     seconds = compile_report.collective_seconds(one, network)

@@ -14,20 +14,16 @@ from absl.testing import flagsaver
 from packages import require
 from PIL import Image
 
-from speedpaper_jax import (
-  build,
-  convert,
-  entry_point,
-  fine_tuning,
-  model_directory,
-  parallel,
-  predict,
-  prediction,
-)
+from speedpaper_jax import convert, predict
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.inference import model_directory, prediction
 from speedpaper_jax.interop import conversion, files, images, references, tensors
 from speedpaper_jax.interop.names import implementation
 from speedpaper_jax.interop.pair import calibrate, make_pair
+from speedpaper_jax.steps import build
+from speedpaper_jax.training import fine_tuning
 
 pytest.importorskip("torch")
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"

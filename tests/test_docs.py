@@ -10,8 +10,8 @@ import re
 import pytest
 from absl import flags
 
-from speedpaper_jax import config as config_files
-from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.config import files as config_files
+from speedpaper_jax.config.defaults import train_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])

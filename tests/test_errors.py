@@ -1,9 +1,19 @@
-"""Messages for mistakes."""
+"""Messages for mistakes, and text that others chose on a terminal."""
+
+import os
 
 import pytest
 
 from speedpaper_jax import errors
-from speedpaper_jax.errors import did_you_mean, speak_as, tell_once, warn, warn_once
+from speedpaper_jax.errors import (
+  did_you_mean,
+  printable,
+  printable_lines,
+  speak_as,
+  tell_once,
+  warn,
+  warn_once,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +57,42 @@ class TestWhatIsToldOnce:
       speak_as(process)
       tell_once("5 classes.")
     assert capsys.readouterr().err == "process 0: 5 classes.\n"
+
+
+@pytest.mark.parametrize(
+  ("text", "shown"),
+  [
+    ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+    ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+    ("\x9b2Jcleared", r"\x9b2Jcleared"),  # ESC [ in one character
+    ("\x7f\x08\x00", r"\x7f\x08\x00"),
+    ("cat\u202egpj.exe", r"cat\u202egpj.exe"),
+    ("\u2066a\u2069\u200f\u061c", r"\u2066a\u2069\u200f\u061c"),
+    ("one\u2028two\u2029three\x85four", r"one\u2028two\u2029three\x85four"),
+  ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text, shown):
+  assert printable(text) == shown
+  assert printable_lines(text) == shown
+
+
+@pytest.mark.parametrize(
+  "text", ["röse", "猫 ×γ²…", "кошка", "👩\u200d🔬", "می\u200cخواهم", r"a\x1b"]
+)
+def test_everything_else_stays(text):
+  assert printable(text) == text
+
+
+def test_a_name_stays_on_its_line():
+  assert printable("a\nerror: b\r\tc") == r"a\nerror: b\r\tc"
+  assert printable_lines("a\nb\r\tc\x1b") == "a\nb\r\tc\\x1b"
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"r\xc3\xb6se", "röse"), (b"r\xf6se", "r?se")])
+def test_a_name_that_is_no_text_can_be_printed(name, shown):
+  assert printable(os.fsdecode(name)) == shown
+
+
+def test_errors_and_warnings_hold_no_control_characters(capsys):
+  errors.warn("'\x1b[2J\n.jpg' cannot be read.")
+  assert capsys.readouterr().err == "warning: '\\x1b[2J\\n.jpg' cannot be read.\n"

@@ -12,16 +12,19 @@ from absl.testing import flagsaver
 from commands import EVALUATE, finish, start
 from PIL import Image
 
-from speedpaper_jax import entry_point, evaluate, evaluation, model_directory, parallel
-from speedpaper_jax.config import load
+from speedpaper_jax import evaluate
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config.files import load
 from speedpaper_jax.data import sources
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
+from speedpaper_jax.inference import evaluation, model_directory
 from speedpaper_jax.models import registry
-from speedpaper_jax.normalization import DEFAULT
-from speedpaper_jax.preprocessing import Preprocessing
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 
 @pytest.fixture(scope="module")

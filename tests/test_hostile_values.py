@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import hostile_values
-from speedpaper_jax import model_directory
+from speedpaper_jax.inference import model_directory
 from speedpaper_jax.reports import contents
 
 

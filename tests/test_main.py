@@ -13,9 +13,9 @@ from commands import CONFIG, MAIN, ROOT, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
 from ml_collections import config_flags as config_file_flags
 
-from speedpaper_jax import entry_point
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interrupts import START_AGAIN, Interrupted
 
 
 def parse(monkeypatch, *arguments):

@@ -10,23 +10,17 @@ import pytest
 import tiny
 from absl.testing import flagsaver
 
-from speedpaper_jax import (
-  convert,
-  entry_point,
-  evaluate,
-  model_directory,
-  models,
-  parallel,
-  predict,
-  report,
-)
-from speedpaper_jax.config import load
-from speedpaper_jax.experiments import train
+from speedpaper_jax import convert, evaluate, models, predict, report, reports
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config.files import load
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.inference import model_directory
 from speedpaper_jax.interop import conversion
 from speedpaper_jax.models import registry
 from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
 from speedpaper_jax.models.layers import LayerSettings
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 ALL = pathlib.Path(__file__).parent / "past_versions"
 # Of the command that began each run.
@@ -138,7 +132,7 @@ def test_a_run_goes_on(run_directory, results, config, capsys):
 
 def test_report(kept, tmp_path):
   directory = RunDirectory(shutil.copytree(kept / "ended", tmp_path / "ended"))
-  assert report.write(directory).result.startswith(
+  assert reports.write(directory).result.startswith(
     "Top-1 accuracy on 355 held-out images is 13.24 %, top-5 54.93 %, after 12 steps"
   )
 

@@ -10,12 +10,13 @@ from absl.testing import flagsaver
 from commands import finish, start
 from PIL import Image
 
-from speedpaper_jax import entry_point, predict
+from speedpaper_jax import predict
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import registry
-from speedpaper_jax.normalization import DEFAULT
-from speedpaper_jax.preprocessing import Preprocessing
 
 NAMES = ("n01440764", "rose", "tulip")
 

@@ -11,7 +11,7 @@ import pytest
 from commands import ROOT, TINY, finish, flags, launch, start, wait_until
 
 from benchmarks import survive_kills
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from speedpaper_jax import build, entry_point, main, model_directory, parallel
-from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax import main
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.inference import model_directory
 from speedpaper_jax.models import registry
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
-from speedpaper_jax.progress import Progress
+from speedpaper_jax.steps import build
+from speedpaper_jax.training.progress import Progress
 
 # Of a run of 12 steps with a line for each and checkpoints at 4, 8 and 12.
 SETTINGS = {

@@ -2,7 +2,8 @@
 
 import tiny
 
-from speedpaper_jax import entry_point, evaluate
+from speedpaper_jax import evaluate
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.models import registry
 
 if __name__ == "__main__":

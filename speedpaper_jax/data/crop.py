@@ -6,8 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax import rules
 from speedpaper_jax.data import decode
+from speedpaper_jax.files import rules
 
 # Left, top, right and bottom as fractions of the image, so that a box fits every decoded scale.
 Box = tuple[float, float, float, float]

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from speedpaper_jax import regular_files
 from speedpaper_jax.data import class_folders, paths
 from speedpaper_jax.data.class_folders import Classes, Contents, Photograph
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import digest_of
 from speedpaper_jax.errors import UserError, did_you_mean, tell_once, warn_once
+from speedpaper_jax.files import regular_files
 
 NAME = "folder"
 

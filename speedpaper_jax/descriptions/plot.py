@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from speedpaper_jax import output_files
 from speedpaper_jax.descriptions.changes import Changes
 from speedpaper_jax.descriptions.stages import Description
+from speedpaper_jax.files import figures
 from speedpaper_jax.reports.drawing import COLORS
 
 _BLUE, _ORANGE, _MORE, _LESS = COLORS[0], COLORS[1], COLORS[2], COLORS[4]
@@ -55,7 +55,7 @@ def write(
   _draw_stages(axes, names, drawn)
   handles, labels = axes[0].get_legend_handles_labels()
   upper.legend(handles, labels, loc="outside upper left", fontsize=12, frameon=False)
-  output_files.write_figure(path, figure)
+  figures.write(path, figure)
 
 
 def _rows(networks: list[Description]) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax import hosts, ranges
+from speedpaper_jax.config import ranges
+from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import learning_curves, sweep
-from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.experiments import sweep
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.learning_curves import LearningCurve, run_name
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 @dataclasses.dataclass(frozen=True)

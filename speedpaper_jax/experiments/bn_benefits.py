@@ -4,10 +4,11 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax import ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import arms, learning_curves
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.experiments import arms
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:

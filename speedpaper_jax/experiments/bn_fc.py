@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.models import features
 from speedpaper_jax.models.layers import ACTIVATIONS
 from speedpaper_jax.models.mlp import MLP
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:

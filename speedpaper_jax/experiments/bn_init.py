@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from flax.typing import Initializer
 
-from speedpaper_jax import ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError, did_you_mean
@@ -20,7 +20,7 @@ from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.models import features
 from speedpaper_jax.models.mlp import MLP
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 PyTree = Any
 

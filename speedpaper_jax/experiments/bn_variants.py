@@ -5,11 +5,11 @@ from typing import Any
 
 import ml_collections
 
-from speedpaper_jax import ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms
 from speedpaper_jax.experiments.arms import Arm
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 # A network that always names the most frequent class is at chance, though above 1/classes.
 _AT_CHANCE = 1.5

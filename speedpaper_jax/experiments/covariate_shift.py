@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import parallel, ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.data import in_memory
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.sources import open_split
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
-from speedpaper_jax.normalization import DEFAULT
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:

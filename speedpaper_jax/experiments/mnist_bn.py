@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from speedpaper_jax import ranges
+from speedpaper_jax.config import ranges
 from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide, State
 from speedpaper_jax.models import features
 from speedpaper_jax.models.mlp import MLP
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 PERCENTILES = (15, 50, 85)  # Figure 1(b, c)
 

@@ -21,9 +21,9 @@ import numpy as np
 import optax
 from jax import lax
 
-from speedpaper_jax import optim
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.steps import optim
 
 PyTree = Any
 

@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from speedpaper_jax import freed_memory, hosts, run_data
-from speedpaper_jax.experiments import learning_curves, loop, train
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.compilation import freed_memory
+from speedpaper_jax.distributed import hosts
+from speedpaper_jax.storage import learning_curves, run_data
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import loop, train
 
 Summary = dict[str, Any]
 

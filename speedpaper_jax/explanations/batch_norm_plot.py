@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax import output_files
 from speedpaper_jax.explanations import batch_norm
 from speedpaper_jax.explanations.inputs import Inputs
+from speedpaper_jax.files import figures
 
 _VALUE, _DIRECT, _THROUGH_VARIANCE, _THROUGH_MEAN = "#4c78a8", "#72b7b2", "#f58518", "#b279a2"
 _FEATURE = 0
@@ -29,7 +29,7 @@ def write(path: pathlib.Path, inputs: Inputs) -> None:
   forward, backward = figure.subfigures(2, 1, squeeze=False, hspace=0.04)[:, 0]
   _draw_forward(forward, inputs)
   _draw_backward(backward, inputs)
-  output_files.write_figure(path, figure)
+  figures.write(path, figure)
 
 
 def _draw_forward(figure: matplotlib.figure.SubFigure, inputs: Inputs) -> None:

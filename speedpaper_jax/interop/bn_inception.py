@@ -2,9 +2,9 @@
 
 import itertools
 
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop.names import Names, Tap
 from speedpaper_jax.models.bn_inception import FIGURE_5_AS_PRINTED
-from speedpaper_jax.normalization import Normalization
 
 CONVOLUTIONS = {
   "conv1": "conv1_7x7_s2",

@@ -10,13 +10,13 @@ import ml_collections
 import numpy as np
 
 from speedpaper_jax import models
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.errors import UserError, warn
-from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.inference.model_directory import LoadedModel
 from speedpaper_jax.interop import recognition, tensors
 from speedpaper_jax.interop.names import Names, implementations, own_names
 from speedpaper_jax.interop.tensors import StateDict
-from speedpaper_jax.model_directory import LoadedModel
 from speedpaper_jax.models import registry
 
 PyTree = Any

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from speedpaper_jax import output_files
 from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import output_files
 from speedpaper_jax.interop import arrays, wrappings
 from speedpaper_jax.interop.references import import_package
 from speedpaper_jax.interop.tensors import StateDict

@@ -1,8 +1,8 @@
 """GoogLeNet in torchvision."""
 
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.models.googlenet import TABLE_1
-from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 INCEPTION_MODULE = {

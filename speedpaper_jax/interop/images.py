@@ -6,11 +6,11 @@ import matplotlib.cbook
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax import regular_files
 from speedpaper_jax.data import decode, paths
 from speedpaper_jax.data.crop import EvaluationCrop, resize_box
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import regular_files
 
 
 def of_folder(folder: pathlib.Path, count: int, image_size: int) -> np.ndarray:

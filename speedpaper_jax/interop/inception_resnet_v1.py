@@ -1,7 +1,7 @@
 """Inception-ResNet-v1 in facenet-pytorch."""
 
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
-from speedpaper_jax.normalization import Normalization
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "conv2d_1a",

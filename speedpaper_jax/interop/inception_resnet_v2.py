@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop.inception_resnet_v1 import (
   BLOCK_A,
   BLOCK_B,
@@ -10,7 +11,6 @@ from speedpaper_jax.interop.inception_resnet_v1 import (
   REDUCTION_B,
 )
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
-from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "conv2d_1a",

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
-from speedpaper_jax.normalization import DEFAULT
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "features.0",

@@ -5,9 +5,9 @@ import importlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import registry
-from speedpaper_jax.normalization import DEFAULT, Normalization
 
 
 class Tap(NamedTuple):

@@ -8,11 +8,11 @@ import flax.linen as nn
 import numpy as np
 
 from speedpaper_jax import models
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop import references, tensors
 from speedpaper_jax.interop.names import Names
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.models.layers import LayerSettings
-from speedpaper_jax.normalization import Normalization
 
 PyTree = Any
 

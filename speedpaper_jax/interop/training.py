@@ -13,10 +13,10 @@ import ml_collections
 import numpy as np
 import optax
 
-from speedpaper_jax import optim
 from speedpaper_jax.interop import references, tensors
 from speedpaper_jax.interop.pair import Pair
 from speedpaper_jax.models import features
+from speedpaper_jax.steps import optim
 
 PyTree = Any
 Arrays = dict[str, np.ndarray]

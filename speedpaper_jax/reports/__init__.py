@@ -4,7 +4,9 @@ import importlib
 
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.reports.page import Page
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+
+NAME = "report.html"  # in the directory of a run
 
 # Experiment → module of this package with a function `present(directory)`.
 _PRESENTERS = {
@@ -32,4 +34,27 @@ def present(directory: RunDirectory) -> Page:
     )
   module = importlib.import_module(f"{__name__}.{_PRESENTERS[experiment]}")
   page: Page = module.present(directory)
+  return page
+
+
+def write(directory: RunDirectory) -> Page:
+  """Writes report.html into the directory of a run that has ended, whole or not at all.
+
+  Returns:
+    What the report shows.
+
+  Raises:
+    UserError: the run has not ended, a file of it is missing or damaged, or the directory cannot be
+      written.
+  """
+  from speedpaper_jax.reports import rendering  # and with it Jinja, which experiments do without
+
+  if (directory.path / "config.json").exists() and not directory.has_result():
+    raise UserError(
+      f"The run in '{directory.path}' has not ended; end it with the command that began it and the "
+      f"same --workdir, or compare it with another run as it is."
+    )
+  page = present(directory)
+  record = rendering.Record.of(directory)
+  directory.write_text(NAME, rendering.render(page, directory.plots, record))
   return page

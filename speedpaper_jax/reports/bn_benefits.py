@@ -8,15 +8,15 @@ import matplotlib.axes
 import matplotlib.figure
 from matplotlib.ticker import PercentFormatter
 
-from speedpaper_jax import rules
-from speedpaper_jax.experiments import learning_curves
-from speedpaper_jax.experiments.learning_curves import LearningCurve, arm_name, run_name
+from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.learning_curves import LearningCurve, arm_name, run_name
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 class Factor(NamedTuple):

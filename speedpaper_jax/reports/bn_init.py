@@ -9,12 +9,12 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import NullLocator
 
-from speedpaper_jax import rules
+from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _INITIALIZERS = {
   "default": "PyTorch's default",

@@ -9,15 +9,15 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from speedpaper_jax import rules
-from speedpaper_jax.experiments import learning_curves
-from speedpaper_jax.experiments.learning_curves import LearningCurve, run_name
+from speedpaper_jax.files import rules
 from speedpaper_jax.papers import batch_norm as paper
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, percent
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.learning_curves import LearningCurve, run_name
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAMES = {arm: row.name for arm, row in paper.FIGURE_3.items()} | {
   "inception_x5": "Inception at 5 times the rate",

@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax import rules, sessions
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, percent
 from speedpaper_jax.reports.rendering import flatten, show
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import sessions
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _NOTHING = "–"
 _CONFIG: rules.Rules = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from speedpaper_jax import rules
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.files import rules
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 LOSS = rules.or_nothing(rules.RESULT)  # None where it was not finite
 EVALUATION: rules.Rules = {

@@ -6,14 +6,14 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from speedpaper_jax import rules
+from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents, covariate_shift_maps
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import percent
 from speedpaper_jax.reports.step_axis import label_steps
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _LITERATURE = (
   "Whether less internal covariate shift is why batch normalization works is disputed, and this "

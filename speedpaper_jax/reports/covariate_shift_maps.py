@@ -6,7 +6,7 @@ import numpy as np
 
 from speedpaper_jax.reports import drawing, heat_maps
 from speedpaper_jax.reports.heat_maps import Quantity
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAME = "covariate_shift"
 CAPTION = (

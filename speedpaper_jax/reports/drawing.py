@@ -11,9 +11,9 @@ import matplotlib.figure
 from cycler import cycler
 from matplotlib.ticker import LogFormatter
 
-from speedpaper_jax import fonts
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.files import fonts
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 # Each has a contrast of 3 or more to both grounds, and any two can be told apart with normal sight,
 # protanopia and deuteranopia; the fewer of them from the beginning, the better.

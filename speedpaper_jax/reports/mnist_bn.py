@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from speedpaper_jax import rules
+from speedpaper_jax.files import rules
 from speedpaper_jax.papers import batch_norm
 from speedpaper_jax.papers.batch_norm import Curve
 from speedpaper_jax.reports import contents, covariate_shift_maps
@@ -19,7 +19,7 @@ from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import percent
 from speedpaper_jax.reports.step_axis import label_steps
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _EARLY = 4000  # steps: the first point of Figure 1(a)
 _TABLE_STEPS = (_EARLY, 10_000, 20_000, 30_000, 40_000, 50_000)

@@ -13,12 +13,13 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from speedpaper_jax import provenance, rules, sessions
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import DARK, DOTS_PER_INCH, LIGHT
 from speedpaper_jax.reports.page import Figure, Page, Table
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import provenance, sessions
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _NUMBER = r"([-−+±≈<>≤≥×]\s*)?\d[\d.,:]*(e[-+]?\d+)?"
 # A number, with a unit or without, or with a range.

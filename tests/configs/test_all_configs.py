@@ -8,11 +8,12 @@ import jax
 import pytest
 from config_checks import CLASSES, check_shapes, check_values, epochs
 
-from speedpaper_jax import experiments, parallel
-from speedpaper_jax.config import load
+from speedpaper_jax import experiments
+from speedpaper_jax.config.files import load
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 ALL_NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
 NAMES = [name for name in ALL_NAMES if load(f"configs/{name}.py").experiment == "train"]

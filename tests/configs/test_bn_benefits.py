@@ -3,7 +3,7 @@
 import pytest
 from config_checks import CLASSES, check_values
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms
 

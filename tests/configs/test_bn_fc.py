@@ -2,7 +2,7 @@
 
 import pytest
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import pytest
 from config_checks import CLASSES, check_shapes, epochs
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 
 VARIANTS = ("inception", "bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid")

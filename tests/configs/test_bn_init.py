@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import bn_init
 

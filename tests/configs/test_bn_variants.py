@@ -6,8 +6,8 @@ import itertools
 import pytest
 from config_checks import CLASSES, check_shapes, check_values, epochs
 
-from speedpaper_jax.config import load
-from speedpaper_jax.durations import Durations
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.config.files import load
 from speedpaper_jax.experiments import arms, sweep
 
 PAPER = ("inception", "bn_baseline", "bn_x5", "bn_x30", "bn_x5_sigmoid")

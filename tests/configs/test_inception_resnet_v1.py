@@ -3,7 +3,7 @@
 import pytest
 from config_checks import check_rmsprop_recipe, epochs
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import pytest
 import tiny
 from PIL import Image
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, train_batches
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
 from speedpaper_jax.models import registry
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 CLASSES = ("ants", "bees", "cicadas")
 PER_CLASS = 40

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from speedpaper_jax import regular_files
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import regular_files
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import fake_training
 import ml_collections
 import pytest
 
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import arms, learning_curves, sweep, train
-from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.experiments.learning_curves import LearningCurve
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.learning_curves import LearningCurve
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import fake_training
 import pytest
 
 import speedpaper_jax.reports.bn_benefits as report
-from speedpaper_jax import ranges
-from speedpaper_jax.config import load
+from speedpaper_jax.config import ranges
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import bn_benefits, train
-from speedpaper_jax.experiments.learning_curves import arm_name
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.experiments import bn_benefits
+from speedpaper_jax.storage.learning_curves import arm_name
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from packages import require
 
 from speedpaper_jax import experiments
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import bn_init
 from speedpaper_jax.models.mlp import MLP
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAMES = ("without", "with")
 FEW_INITIALIZERS = ("default", "kaiming")

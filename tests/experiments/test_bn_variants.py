@@ -10,13 +10,15 @@ import pytest
 import tiny
 
 from speedpaper_jax import experiments
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import bn_variants, learning_curves, train
+from speedpaper_jax.experiments import bn_variants
 from speedpaper_jax.experiments.arms import Arm
-from speedpaper_jax.experiments.learning_curves import LearningCurve
 from speedpaper_jax.models import registry
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.learning_curves import LearningCurve
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 CLASSES = 10
 

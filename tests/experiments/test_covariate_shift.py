@@ -11,12 +11,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from speedpaper_jax import experiments
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import covariate_shift, nonlinearity_statistics
 from speedpaper_jax.models import registry
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAMES = ("without", "with")
 

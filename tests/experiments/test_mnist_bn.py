@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from speedpaper_jax import experiments
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import mnist_bn
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAMES = ("without", "with", "fixed")
 

@@ -11,14 +11,16 @@ import ml_collections
 import pytest
 import tiny
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.files import load
+from speedpaper_jax.distributed.interrupts import Interrupted
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import learning_curves, sweep, train
-from speedpaper_jax.experiments.defaults import train_config
-from speedpaper_jax.interrupts import Interrupted
+from speedpaper_jax.experiments import sweep
 from speedpaper_jax.models import registry
-from speedpaper_jax.progress import Progress
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage import learning_curves
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
+from speedpaper_jax.training.progress import Progress
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from packages import require
 
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop import comparison, images, references
 from speedpaper_jax.interop.names import implementation
 from speedpaper_jax.interop.pair import calibrate, make_pair
-from speedpaper_jax.normalization import Normalization
 
 pytestmark = pytest.mark.slow
 CLASSES, BATCH = 10, 8

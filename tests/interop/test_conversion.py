@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from speedpaper_jax import models
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments.defaults import train_config
+from speedpaper_jax.inference.model_directory import Description, LoadedModel
 from speedpaper_jax.interop import conversion, tensors
 from speedpaper_jax.interop.names import implementation, own_names
-from speedpaper_jax.model_directory import Description, LoadedModel
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
-from speedpaper_jax.normalization import DEFAULT
-from speedpaper_jax.preprocessing import Preprocessing
 
 
 def state_dict_of(model, source, num_classes, has_aux=True):

@@ -173,6 +173,6 @@ def test_mistakes(arguments, status, message):
 
 
 def test_status_of_a_restart_is_the_projects():
-  from speedpaper_jax.interrupts import START_AGAIN
+  from speedpaper_jax.distributed.interrupts import START_AGAIN
 
   assert START_AGAIN == os.EX_TEMPFAIL == 75

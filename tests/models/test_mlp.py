@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from speedpaper_jax.config import load
+from speedpaper_jax.config.files import load
 from speedpaper_jax.experiments import bn_fc
 from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm

@@ -4,10 +4,10 @@ import fake_training
 import matplotlib.image
 import pytest
 
-from speedpaper_jax.config import load
-from speedpaper_jax.experiments import train
+from speedpaper_jax.config.files import load
 from speedpaper_jax.reports import bn_benefits
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 BENEFITS = ("lr", "init", "dropout", "l2", "lrn", "batch_size")
 

@@ -3,12 +3,12 @@
 import past_runs
 import pytest
 
-from speedpaper_jax.config import flat_keys
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.files import flat_keys
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments.defaults import train_config
 from speedpaper_jax.reports import comparison
 from speedpaper_jax.reports.page import Figure
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 @pytest.fixture

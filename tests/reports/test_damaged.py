@@ -11,11 +11,11 @@ import pytest
 from commands import ROOT
 
 from benchmarks import hostile_values
-from speedpaper_jax import config as config_files
-from speedpaper_jax import experiments, report
+from speedpaper_jax import experiments, reports
+from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import train
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.training import train
 
 TWO, THREE = ("without", "with"), ("without", "with", "fixed")
 
@@ -95,7 +95,7 @@ def copy(runs, tmp_path):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_whole(copy, name):
-  report.write(copy(name))
+  reports.write(copy(name))
 
 
 @pytest.mark.parametrize("file", ["config.json", "summary.json"])
@@ -124,7 +124,7 @@ def test_arrays_that_are_missing_or_of_another_kind(copy, name):
       rest = {other_key: value for other_key, value in arrays.items() if other_key != key}
       directory.write_arrays(rest if other is None else {**rest, key: other})
       with pytest.raises(UserError, match=rf"arrays\.npz is damaged, .*: .*{message.strip()}"):
-        report.write(directory)
+        reports.write(directory)
 
 
 @pytest.mark.parametrize("name", ["mnist_bn", "covariate_shift"])
@@ -133,7 +133,7 @@ def test_steps_that_do_not_rise(copy, name, steps):
   directory = copy(name)
   past_experiments.replace(directory, step=np.array(steps))
   with pytest.raises(UserError, match=r"arrays\.npz is damaged, .*: 'step' does not rise"):
-    report.write(directory)
+    reports.write(directory)
 
 
 def test_arrays_of_other_lengths_than_each_other(copy):
@@ -141,14 +141,14 @@ def test_arrays_of_other_lengths_than_each_other(copy):
   arrays = directory.read_arrays()
   past_experiments.replace(directory, with__outputs=arrays["with/outputs"][:, :-1])
   with pytest.raises(UserError, match=r"'with/outputs' has the shape \[3, 19\], not \[3, 20\]"):
-    report.write(directory)
+    reports.write(directory)
 
 
 def test_arrays_of_another_number_of_epochs_than_the_config(copy):
   directory = copy("bn_fc")
   directory.write("config.json", {**directory.read("config.json"), "epochs": 7})
   with pytest.raises(UserError, match=r"'without/test_loss' has the shape \[3\], not \[8\]"):
-    report.write(directory)
+    reports.write(directory)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_what_is_wrong_is_named(copy, name, file, change, message):
   with pytest.raises(
     UserError, match=rf"{name}.*{file} is damaged, or of another version: {message}"
   ):
-    report.write(directory)
+    reports.write(directory)
 
 
 def test_a_run_of_a_comparison(copy):
@@ -186,7 +186,7 @@ def test_a_run_of_a_comparison(copy):
   run = RunDirectory(next((directory.path / "runs").iterdir()))
   run.write("summary.json", {**run.read("summary.json"), "diverged_at": "5"})
   with pytest.raises(UserError, match=r"runs/.*summary\.json is damaged: diverged_at is '5'; it"):
-    report.write(directory)
+    reports.write(directory)
 
 
 def test_numbers_that_were_not_finite(copy):
@@ -196,7 +196,7 @@ def test_numbers_that_were_not_finite(copy):
   directory.append_metrics(
     {"step": 7, "split": "eval", "loss": np.nan, "top1": 0.5, "top5": 1.0, "count": 9}
   )
-  report.write(directory)
+  reports.write(directory)
   assert "not finite" in (directory.path / "report.html").read_text()
 
 
@@ -204,7 +204,7 @@ def test_lines_without_results(copy):
   directory = copy("train")
   directory.append_metrics({"step": 7, "split": "eval"})
   directory.append_metrics({"step": 7, "split": "train"})
-  report.write(directory)
+  reports.write(directory)
 
 
 def test_what_files_hold_is_text_on_the_page(copy):
@@ -217,5 +217,5 @@ def test_what_files_hold_is_text_on_the_page(copy):
   directory.write("model.json", {**model, "class_names": [script, script], "dialect": script})
   summary |= {"command": script, "machine": {script: script}, "versions": {script: script}}
   directory.write("summary.json", {**summary, "finished": script})
-  report.write(directory)
+  reports.write(directory)
   assert script not in (directory.path / "report.html").read_text()

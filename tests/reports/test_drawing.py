@@ -9,7 +9,7 @@ import pytest
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports.drawing import COLORS, DARK, LIGHT, draw
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 # Linear RGB as people without the long (protanopia) or the middle (deuteranopia) cones see it:
 # Machado, Oliveira and Fernandes 2009, severity 1.

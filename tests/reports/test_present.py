@@ -5,7 +5,7 @@ import pytest
 
 from speedpaper_jax import reports
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def test_by_the_experiment_that_the_summary_names(tmp_path):

@@ -11,7 +11,7 @@ from speedpaper_jax.reports import rendering
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.rendering import Record
-from speedpaper_jax.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 HOSTILE = (
   """</title></style><script>alert('1')</script>"><img src="http://x" onerror='x'> {{ 7*7 }}"""

@@ -6,12 +6,12 @@ from types import MappingProxyType
 import past_runs
 import pytest
 
-from speedpaper_jax import sessions
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports import train
 from speedpaper_jax.reports.page import Table
 from speedpaper_jax.reports.rendering import Record
-from speedpaper_jax.sessions import Session
+from speedpaper_jax.storage import sessions
+from speedpaper_jax.storage.sessions import Session
 
 
 def tables(page):

@@ -1,0 +1,1 @@
+"""What all commands share: flags, errors as one sentence, what is printed."""

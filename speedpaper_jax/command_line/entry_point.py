@@ -1,0 +1,234 @@
+"""What all commands share: flags, errors as one sentence, JAX's settings."""
+
+import argparse
+import contextlib
+import errno
+import logging as logging_of_libraries
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+from speedpaper_jax import errors
+from speedpaper_jax.command_line import standard_output
+from speedpaper_jax.compilation import cache
+from speedpaper_jax.config import files as config_files
+from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
+from speedpaper_jax.errors import UserError
+
+_SECONDS_FOR_OTHERS = 2.0
+
+# Errors of the operating system that may come anywhere, and are no fault of the program.
+_OF_SURROUNDINGS = {
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EIO,
+  errno.ELOOP,
+  errno.EMFILE,
+  errno.ENAMETOOLONG,
+  errno.ENOSPC,
+  errno.EPERM,
+  errno.EROFS,
+  errno.ESTALE,
+}
+
+
+def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
+  """Runs a command, `main(parse(sys.argv))`; where it fails, ends the process.
+
+  A `UserError` is printed as `error: …` and the status is 1. After Ctrl-C it is 130, as a shell has
+  it. It is `interrupts.START_AGAIN` where the same command would go on: after SIGTERM or the end of
+  the terminal, where training saves its state, and when another process of the run is lost. A
+  reader that closes the output, as `| head` does, ends the command without a word; training saves
+  its state before.
+  """
+  standard_output.install()
+  logging.set_verbosity(logging.FATAL)  # Orbax tells of each of its steps, and of errors twice
+  # Matplotlib tells that it has a temporary directory where the user's cannot be written.
+  logging_of_libraries.getLogger("matplotlib").setLevel(logging_of_libraries.ERROR)
+  sys.unraisablehook = _print_unraisable
+  signal.signal(signal.SIGINT, _leave_at_once)
+
+  def parse_arguments(argv: list[str]) -> Any:
+    options = parse(argv)
+    if not flags.FLAGS.is_parsed():  # absl asks for it, of a command that has argparse's flags too
+      flags.FLAGS(argv[:1])
+    return options
+
+  try:
+    try:
+      app.run(main, flags_parser=parse_arguments)
+    except SystemExit:  # how it ends, and --help
+      sys.stdout.flush()
+      raise
+  except UserError as error:
+    errors.tell(f"error: {error}")
+    if _is_one_of_several():
+      # Process 0 takes with it what the others need to tell of the same error.
+      time.sleep(_SECONDS_FOR_OTHERS)
+    _leave(1)
+  except Interrupted as interrupted:
+    _part()
+    message = f"{interrupted} The same command with the same --workdir continues."
+    _leave(interrupted.exit_status, message)
+  except BrokenPipeError:
+    _leave(128 + signal.SIGPIPE)
+  except OSError as error:
+    if error.errno not in _OF_SURROUNDINGS:
+      raise
+    _leave(1, f"error: {_in_words(error)}.")
+  except (AssertionError, RuntimeError) as error:
+    if (reason := _why_no_devices()) is not None:
+      _leave(1, f"error: {reason}")
+    if not _has_lost_another(error):
+      raise
+    reason = str(error).strip().splitlines()[0]
+    _leave(START_AGAIN, f"Another process was lost ({reason:.300}). Start all of them again.")
+
+
+def _in_words(error: OSError) -> str:
+  if error.filename is None:
+    return f"The system refuses: {error.strerror}"
+  return f"'{os.fsdecode(error.filename)}' cannot be used: {error.strerror}"
+
+
+def _print_unraisable(unraisable: Any) -> None:
+  """As usual, but for those of writes that TensorStore gives up once another one has failed."""
+  if str(unraisable.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(unraisable)
+
+
+def _leave(status: int, message: str | None = None) -> NoReturn:
+  """Ends the process at once; `sys.exit` would wait for a thread that compiles a program."""
+  if message is not None:
+    errors.tell(message)
+    with contextlib.suppress(UserError, BrokenPipeError):
+      sys.stdout.flush()
+  os._exit(status)
+
+
+def _leave_at_once(number: int, frame: types.FrameType | None) -> None:
+  """Ctrl-C where there is nothing to save.
+
+  A `KeyboardInterrupt` would be lost where Python cannot raise, as in the callback of a weak
+  reference; a print might be in the way of another.
+  """
+  with contextlib.suppress(OSError):
+    os.write(2, b"Interrupted; nothing was lost.\n")
+  os._exit(128 + number)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; a bad one becomes a UserError."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    raise UserError(str(error)) from error
+
+
+def parse_config_flags(argv: list[str]) -> list[str]:
+  """As `parse_flags`, with --config; unknown config files, arguments and keys become UserErrors."""
+  for index, argument in enumerate(argv):
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == "config":
+      value = value if equals else argv[index + 1] if index + 1 < len(argv) else ""
+      config_files.check_overrides(config_files.load(value), argv)
+  return parse_flags(argv)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """Argparse's, with mistakes as UserErrors."""
+
+  def error(self, message: str) -> NoReturn:
+    """Called with what is wrong."""
+    raise UserError(f"{message}; see --help.")
+
+
+def at_least(minimum: int, at_most: int = 2**32 - 1) -> Callable[[str], int]:
+  """A `type` of argparse's: whole numbers from `minimum` to `at_most`."""
+
+  def number(text: str) -> int:
+    if int(text) < minimum:
+      raise argparse.ArgumentTypeError(f"{text} is below {minimum}")
+    if int(text) > at_most:
+      raise argparse.ArgumentTypeError(f"{text} is above {at_most:,}")
+    return int(text)
+
+  return number
+
+
+def set_up_jax() -> None:
+  """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` names another place."""
+  cache.set_up()
+
+
+def join_hosts() -> None:
+  """Joins the other processes of the run, as `host_flags` or the cluster say.
+
+  Of several, process 0 alone prints to standard output; to standard error all do, by number.
+
+  Raises:
+    UserError: the flags make no sense, or the others cannot be reached.
+  """
+  import jax
+
+  from speedpaper_jax.command_line import host_flags
+  from speedpaper_jax.distributed import hosts
+
+  hosts.initialize(
+    host_flags.COORDINATOR_ADDRESS.value,
+    host_flags.PROCESS_COUNT.value,
+    host_flags.PROCESS_INDEX.value,
+    host_flags.PATIENCE.value,
+  )
+  if _is_one_of_several():
+    errors.speak_as(jax.process_index())
+    # Libraries that join processes print to descriptor 1; that goes to standard error.
+    sys.stdout.flush()
+    ours = os.dup(1) if hosts.is_main() else os.open(os.devnull, os.O_WRONLY)
+    os.dup2(2, 1)
+    standard_output.send_to(ours)
+
+
+def _is_one_of_several() -> bool:
+  # Not imported here: most mistakes are told before JAX is, without delay.
+  jax = sys.modules.get("jax")
+  return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _part() -> None:
+  if _is_one_of_several():
+    from speedpaper_jax.distributed import hosts
+
+    hosts.leave()
+
+
+def _why_no_devices() -> str | None:
+  """What to tell where JAX fails since it has no device to compute on; None where it has some."""
+  jax = sys.modules.get("jax")
+  if jax is None:
+    return None
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:  # the former without a word, where no GPU is
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+      reason = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "there is none"
+      return (
+        f"JAX cannot use what JAX_PLATFORMS={platforms} names ({reason:.300}); leave it out, or "
+        f"set it to cpu."
+      )
+    return f"JAX cannot use its devices ({error!s:.300}); JAX_PLATFORMS=cpu does without them."
+  return None
+
+
+def _has_lost_another(error: BaseException) -> bool:
+  if not _is_one_of_several():
+    return False
+  from speedpaper_jax.distributed import hosts
+
+  return hosts.has_lost_another(error)

@@ -1,0 +1,192 @@
+"""What a compiled training step does on each chip: memory, operations, collectives."""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from speedpaper_jax.compilation import hlo_text
+from speedpaper_jax.compilation.hlo_text import Instruction
+
+KINDS = (
+  "all-reduce",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-broadcast",
+  "collective-permute",
+)
+
+# They give names to what is there already.
+_WITHOUT_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while")
+
+_PATH = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+  """An exchange between chips.
+
+  Attributes:
+    kind: one of `KINDS`.
+    size: bytes of the whole array that it gives or, for a reduce-scatter, takes, on one chip; of
+      all its arrays where the compiler has joined several exchanges.
+    members: chips that take part together.
+    of_batch_norm: whether all that it exchanges belongs to batch normalizations: statistics and
+      their gradients, or gradients of γ and β alone.
+    times: how often it runs in a step; a loop of micro-batches repeats it.
+  """
+
+  kind: str
+  size: int
+  members: int
+  of_batch_norm: bool
+  times: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes on one chip.
+
+  Attributes:
+    arguments: state and batch.
+    temporaries: what the program needs besides, most of it activations.
+    outputs: results that do not take the place of an argument.
+    code: of the program.
+  """
+
+  arguments: int
+  temporaries: int
+  outputs: int
+  code: int
+
+  @property
+  def total(self) -> int:
+    """All together."""
+    return self.arguments + self.temporaries + self.outputs + self.code
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A compiled step, as one chip sees it.
+
+  Attributes:
+    flops: floating-point operations, as XLA counts them; a multiply-add is two.
+    memory_traffic: bytes that its instructions read from the chip's main memory and write there,
+      each array once and whole. What stays in a memory on the chip does not count.
+    cycles: by the compiler's own estimate, on one core; None where it makes none.
+    memory: what lies in the chip's main memory.
+    collectives: in the order of the program's text.
+  """
+
+  flops: float
+  memory_traffic: float
+  cycles: int | None
+  memory: Memory
+  collectives: tuple[Collective, ...]
+
+
+def analyse(compiled: Any, chips: int, accumulation_steps: int = 1) -> Program:
+  """Reads a program.
+
+  Args:
+    compiled: what `jax.jit(…).lower(…).compile()` returns.
+    chips: that it was compiled for.
+    accumulation_steps: micro-batches. XLA counts the operations of their loop once, and nearly all
+      are in it.
+  """
+  memory = compiled.memory_analysis()
+  instructions = list(hlo_text.instructions(compiled.as_text()))
+  return Program(
+    flops=compiled.cost_analysis()["flops"] * accumulation_steps,
+    memory_traffic=memory_traffic(instructions),
+    cycles=_cycles(instructions),
+    memory=Memory(
+      arguments=memory.argument_size_in_bytes,
+      temporaries=memory.temp_size_in_bytes,
+      outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+      code=memory.generated_code_size_in_bytes,
+    ),
+    collectives=tuple(collectives(instructions, chips)),
+  )
+
+
+def memory_traffic(instructions: Iterable[Instruction]) -> int:
+  """Bytes between a chip and its main memory in a step."""
+  shapes: dict[str, str] = {}
+  total = 0
+  for instruction in instructions:
+    shapes[instruction.name] = instruction.shape
+    operation = instruction.operation
+    if operation in _WITHOUT_TRAFFIC or operation.endswith("-done"):
+      continue
+    if operation == "copy-start":
+      moved = hlo_text.size(instruction.shape, on_chip=False)  # names source and destination
+    elif operation == "slice-start":
+      source, destination = hlo_text.parts(instruction.shape)[:2]
+      sides = sum(hlo_text.size(side, on_chip=False) > 0 for side in (source, destination))
+      moved = sides * hlo_text.size(destination)
+    else:
+      arrays = [instruction.shape, *(shapes.get(name, "") for name in instruction.operands)]
+      moved = sum(hlo_text.size(shape, on_chip=False) for shape in arrays)
+    total += moved * instruction.times
+  return total
+
+
+def _cycles(instructions: Iterable[Instruction]) -> int | None:
+  estimates = [
+    int(cycles) * instruction.times
+    for instruction in instructions
+    for cycles in _CYCLES.findall(instruction.attributes)
+  ]
+  return sum(estimates) if estimates else None
+
+
+def collectives(instructions: Iterable[Instruction], chips: int) -> list[Collective]:
+  """The exchanges; start and end of an asynchronous one are one.
+
+  Args:
+    instructions: of a program.
+    chips: that it was compiled for; the members where a collective does not list them.
+  """
+  found = []
+  for instruction in itertools.chain.from_iterable((one, *one.inner) for one in instructions):
+    kind = instruction.operation.removesuffix("-start")
+    if kind not in KINDS:
+      continue
+    members = _members(instruction.attributes, chips)
+    shape = instruction.shape
+    if instruction.operation == f"{kind}-start" and kind != "all-reduce":
+      shape = hlo_text.parts(shape)[1]  # operands come first
+    size = hlo_text.size(shape)
+    found.append(
+      Collective(
+        kind,
+        size * members if kind == "reduce-scatter" else size,
+        members,
+        _is_of_batch_norm(instruction.attributes),
+        instruction.times,
+      )
+    )
+  return found
+
+
+def _members(attributes: str, chips: int) -> int:
+  """How many chips exchange with each other, of XLA's three ways to list them."""
+  if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
+    return listed[1].count(",") + 1
+  if rows := re.search(r"replica_groups=\[\d+,(\d+)\]<=", attributes):
+    return int(rows[1])
+  if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", attributes):
+    lengths = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+    return math.prod(int(lengths[axis]) for axis in re.findall(r"'(\w+)'", mesh[2]))
+  return chips
+
+
+def _is_of_batch_norm(attributes: str) -> bool:
+  """By the layers' path; where XLA joins exchanges it joins their paths by colons."""
+  path = _PATH.search(attributes)
+  return path is not None and all("/batch_norm/" in part for part in path[1].split(":"))

@@ -1,0 +1,1 @@
+"""Trained networks at work: model directories, evaluation, prediction."""

@@ -1,0 +1,141 @@
+"""Evaluation of a network on a whole split, exact for any batch size and number of devices."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from speedpaper_jax.data.pipeline import Batch, eval_batches, train_batches
+from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.data.sources import Split
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.models.batch_norm import recompute_population_statistics
+from speedpaper_jax.steps import build
+from speedpaper_jax.steps.step import make_eval_step, make_moments_step
+
+PyTree = Any
+
+
+class Evaluator:
+  """Evaluates the network of a config; its steps are compiled once."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
+    preprocessing: Preprocessing,
+    eval_split: Split,
+    train_split: Split | None = None,
+  ) -> None:
+    """Prepares the evaluation.
+
+    Args:
+      config: of training.
+      mesh: the devices.
+      preprocessing: of the images to evaluate on; training images share its normalisation.
+      eval_split: what to evaluate on.
+      train_split: for the population statistics, where the config asks for them, and for
+        `on_training_images`; else it may be None.
+    """
+    self._config = config
+    self._mesh = mesh
+    self._crop = preprocessing.crop
+    self._eval_split = eval_split
+    self._train_split = train_split
+    model = build.build_inference_model(config, eval_split.num_classes, mesh)
+    normalization = preprocessing.normalization
+    self._eval_step = parallel.jit_on_mesh(make_eval_step(model, normalization), mesh)
+    self._moments_step = parallel.jit_on_mesh(make_moments_step(model, normalization), mesh)
+
+  def __call__(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> dict[str, float]:
+    """Evaluates on the whole split.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      on_batch: is called for each batch, once the one before has been evaluated; what it raises
+        ends the evaluation.
+
+    Returns:
+      `top1` and `top5` as fractions, `loss` in nats, and `count`, the number of images.
+
+    Raises:
+      UserError: no image can be decoded.
+    """
+    return self._evaluate(variables, self._eval_split, on_batch)
+
+  def on_training_images(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> dict[str, float]:
+    """The same on the training images: cropped for evaluation, not augmented."""
+    assert self._train_split is not None
+    return self._evaluate(variables, self._train_split, on_batch)
+
+  def _evaluate(
+    self, variables: Mapping[str, PyTree], split: Split, on_batch: Callable[[], None]
+  ) -> dict[str, float]:
+    if needs_population_statistics(self._config):
+      variables = {**variables, "batch_stats": self._population_statistics(variables)}
+    batches = eval_batches(
+      split,
+      crop=self._crop,
+      batch_size=divisible_batch_size(self._config.eval_batch_size, self._mesh),
+      host_index=jax.process_index(),
+      host_count=jax.process_count(),
+    )
+    sums: list[PyTree] = []
+    with contextlib.closing(batches):  # `on_batch` may end it before the last batch
+      for batch in self._on_devices(batches):
+        sums.append(self._eval_step(variables, batch))
+        # At most two batches wait on the devices, whose memory they take.
+        jax.block_until_ready(sums[-2:-1])
+        on_batch()
+    # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
+    total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
+    count = total.pop("count")
+    if not count:
+      raise UserError("None of the images to evaluate on can be decoded.")
+    if count < len(split) and jax.process_index() == 0:
+      warn(
+        f"{len(split) - int(count):,} of the {len(split):,} images cannot be decoded, and the "
+        "evaluation leaves them out."
+      )
+    return {name: value / count for name, value in total.items()} | {"count": int(count)}
+
+  def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:
+    """Algorithm 2 over the first mini-batches of training."""
+    assert self._train_split is not None
+    batches = train_batches(
+      self._train_split,
+      image_size=self._config.data.image_size,
+      batch_size=self._config.batch_size,
+      seed=self._config.seed,
+      augmentation=build.build_augmentation(self._config),
+      host_index=jax.process_index(),
+      host_count=jax.process_count(),
+    )
+    with contextlib.closing(batches):  # they are endless, and threads prefetch them
+      return recompute_population_statistics(
+        lambda batch: self._moments_step(variables, batch),
+        itertools.islice(self._on_devices(batches), self._config.batch_norm.population_batches),
+      )
+
+  def _on_devices(self, batches: Iterable[Batch]) -> Iterator[Any]:
+    return (parallel.shard_batch(self._mesh, batch) for batch in batches)
+
+
+def needs_population_statistics(config: ml_collections.ConfigDict) -> bool:
+  """Whether evaluation takes its batch statistics from training images, by Algorithm 2."""
+  return config.batch_norm.enabled and config.batch_norm.inference == "population"
+
+
+def divisible_batch_size(batch_size: int, mesh: Mesh) -> int:
+  """`batch_size`, rounded up until every device gets equally many rows; padding fills them."""
+  return -(-batch_size // mesh.size) * mesh.size

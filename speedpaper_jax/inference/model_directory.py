@@ -1,0 +1,252 @@
+"""A trained network on disk: config.json, model.json and checkpoints/, as a run leaves them.
+
+Evaluation, prediction and fine-tuning read any such directory, whoever trained the network.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from speedpaper_jax.config import ranges
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.files import flat_keys
+from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.distributed import hosts
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import rules
+from speedpaper_jax.models import registry
+from speedpaper_jax.steps import build, optim
+from speedpaper_jax.steps.step import TrainState
+from speedpaper_jax.storage.checkpoint import Checkpoints
+from speedpaper_jax.storage.run_directory import RunDirectory
+
+PyTree = Any
+
+_RULES: rules.Rules = {
+  "name": rules.one_of(registry.MODELS),
+  "dialect": rules.NAME,
+  "num_classes": rules.CLASSES,
+  "class_names": rules.several(rules.TEXT),
+  "preprocessing": {},
+  "source": rules.TEXT,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """What model.json says of a network.
+
+  Attributes:
+    name: of the network, see `models.create`.
+    dialect: whose implementation it matches.
+    num_classes: length of its logits; 0 for a network that gives features.
+    class_names: one a class, or none at all.
+    preprocessing: what turns an image into its input.
+    source: where the weights come from, in words.
+  """
+
+  name: str
+  dialect: str
+  num_classes: int
+  class_names: Sequence[str]
+  preprocessing: Preprocessing
+  source: str
+
+  def __post_init__(self) -> None:
+    registry.find_dialect(self.name, self.dialect)
+    if len(self.class_names) not in (0, self.num_classes):
+      raise UserError(f"{len(self.class_names)} names are given to {self.num_classes} classes.")
+
+  def to_json(self) -> dict[str, Any]:
+    """The content of model.json."""
+    content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return {
+      **content,
+      "class_names": list(self.class_names),
+      "preprocessing": self.preprocessing.to_json(),
+    }
+
+  @classmethod
+  def from_json(cls, content: Mapping[str, Any]) -> "Description":
+    """Reads what `to_json` gives.
+
+    Raises:
+      UserError: a key is missing, or its value is not valid.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]
+    missing = [name for name in names if name not in content]
+    if missing:
+      raise UserError(f"There is no '{missing[0]}'.")
+    rules.check(content, _RULES)
+    values = {name: content[name] for name in names}
+    values["class_names"] = tuple(values["class_names"])
+    values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
+    return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+  """A network that is ready for inference.
+
+  Attributes:
+    step: of the checkpoint.
+    config: of the run.
+    description: what model.json says.
+    network: in the form for inference, on the devices it was loaded for.
+    variables: `params` and `batch_stats`, replicated; the moving average where there is one.
+  """
+
+  step: int
+  config: ml_collections.ConfigDict
+  description: Description
+  network: nn.Module
+  variables: dict[str, PyTree]
+
+
+def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel:
+  """Loads the newest whole checkpoint, or that of a step.
+
+  Args:
+    path: of the directory.
+    mesh: the devices to put the variables on.
+    step: None for the newest.
+
+  Raises:
+    UserError: a file is missing or damaged, a weight is not finite, or there is no checkpoint.
+  """
+  config, description = load_config(path), load_description(path)
+  network = build.build_inference_model(config, description.num_classes, mesh)
+  # The state's shapes do not depend on the learning rate.
+  optimizer = optim.make_optimizer(config.optimizer, optax.constant_schedule(0.0))
+  template = build.state_template(config, network, optimizer, mesh)
+  directory = RunDirectory(path)
+  with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
+    restored = saved.restore(template, step)
+  if restored is None:
+    raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
+  found_step, state, _ = restored
+  _check_finite(state.evaluated, directory.checkpoints, found_step)
+  return LoadedModel(found_step, config, description, network, state.evaluated)
+
+
+def _check_finite(variables: PyTree, path: pathlib.Path, step: int) -> None:
+  """No run saves other weights, and with them every answer would be the same."""
+  for name, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    values = np.asarray(leaf)
+    finite = np.isfinite(values)
+    if not finite.all():
+      raise UserError(
+        f"{values.size - np.count_nonzero(finite):,} of the {values.size:,} values of "
+        f"{jax.tree_util.keystr(name, simple=True, separator='/')} in {path}, step {step}, are "
+        "not finite; choose another checkpoint or directory."
+      )
+
+
+def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
+  """Reads config.json.
+
+  Raises:
+    UserError: it is missing, damaged or of another version of this package.
+  """
+  config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
+  present = set(flat_keys(config))
+  missing = [key for key in flat_keys(train_config()) if key not in present]
+  if missing:
+    raise UserError(
+      f"{path / 'config.json'} has no '{missing[0]}': it is damaged, or of another version of this "
+      "package."
+    )
+  try:
+    ranges.check_fields(config)
+  except UserError as error:
+    raise UserError(
+      f"{path / 'config.json'} is damaged, or of another version of this package: {error}"
+    ) from error
+  return config
+
+
+def load_description(path: pathlib.Path) -> Description:
+  """Reads model.json.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
+  content = hosts.from_main(lambda: RunDirectory(path).read("model.json"))
+  try:
+    return Description.from_json(content)
+  except UserError as error:
+    raise UserError(
+      f"{path / 'model.json'} is damaged, or of another version of this package: {error}"
+    ) from error
+
+
+def check_vacant(path: pathlib.Path) -> None:
+  """Raises a UserError if `write` can surely not make the directory, before long work is done."""
+  try:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+      raise UserError(f"There is something at '{path}' already; name another directory.")
+    parent = path.resolve().parent
+    existing = next(place for place in (parent, *parent.parents) if place.exists())
+  except OSError as error:
+    raise UserError(f"'{path}' cannot be written: {error.strerror}.") from error
+  if not existing.is_dir():
+    raise UserError(f"'{path}' cannot be written: '{existing}' is no directory.")
+  if not os.access(existing, os.W_OK):
+    raise UserError(f"'{path}' cannot be written: you may not write in '{existing}'.")
+
+
+def write(
+  path: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  description: Mapping[str, Any],
+  variables: Mapping[str, PyTree],
+  step: int = 0,
+) -> None:
+  """Writes weights that were trained elsewhere, whole or not at all.
+
+  Args:
+    path: of a directory that does not exist yet, or is empty.
+    config: `train_config()` with the sections model, batch_norm and data as they were trained;
+      optimiser and averaging, of which there is nothing to keep, are set to none.
+    description: the content of model.json, as `Description.to_json` gives it; more may stand there.
+    variables: `params` and `batch_stats` of the network, training's auxiliary heads included where
+      the config has them.
+    step: the checkpoint's number.
+
+  Raises:
+    UserError: the description is not valid, or there is something at the path, or it cannot be
+      written.
+  """
+  check_vacant(path)
+  Description.from_json(description)
+  config = config.copy_and_resolve_references()
+  config.optimizer.update(name="sgd", momentum=0.0, l2=0.0, clip_norm=0.0)
+  config.average_decay = 0.0
+  optimizer = optim.make_optimizer(config.optimizer, optax.constant_schedule(0.0))
+  state = TrainState.create(jax.tree.map(jnp.asarray, variables), optimizer, with_average=False)
+  whole = path.resolve()
+  incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
+  shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left
+  try:
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    incomplete.start(config)
+    incomplete.write("model.json", dict(description))
+    with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
+      saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0, "devices": 1})
+    incomplete.path.replace(whole)
+  except OSError as error:
+    raise UserError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+  finally:
+    shutil.rmtree(incomplete.path, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""One step of training or evaluation, and what it is built from."""

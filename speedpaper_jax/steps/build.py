@@ -1,0 +1,212 @@
+"""The objects that a config describes."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jax.sharding import Mesh
+
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, EvaluationCrop
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.files.rules import one_of
+from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings
+from speedpaper_jax.steps import optim
+from speedpaper_jax.steps.step import TrainState
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+STATISTICS = ("global", "replica", "group")
+INFERENCE = ("moving_average", "population")
+_MOST_EXAMPLES = 2**32 - 1  # they are counted in uint32
+
+
+def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh) -> nn.Module:
+  """The network of a training config, for the devices it will run on.
+
+  Raises:
+    UserError: a value that is not valid, or groups that do not fit the batch.
+  """
+  section = config.model
+  one_of(ACTIVATIONS).check("config.model.activation", section.activation)
+  one_of(DTYPES).check("config.model.dtype", section.dtype)
+  axis_name = parallel.axis_name(config.parallel)
+  settings = LayerSettings(
+    batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
+    activation=section.activation,
+    dtype=DTYPES[section.dtype],
+    operations=ops.for_platform(parallel.platform(mesh)),
+    axis_name=axis_name,
+  )
+  return registry.create(
+    section.name,
+    section.dialect,
+    num_classes=num_classes,
+    settings=settings,
+    dropout_rate=section.dropout_rate,
+    **_fields_of_some_models(section),
+  )
+
+
+def _fields_of_some_models(section: ml_collections.ConfigDict) -> dict[str, Any]:
+  fields = {}
+  for field, value in {
+    "use_local_response_norm": section.local_response_norm,
+    "use_aux_heads": section.aux_heads,
+    "residual_scales": tuple(section.residual_scales) or None,
+  }.items():
+    if registry.has_field(section.name, field):
+      fields[field] = value
+    elif value:
+      having = [name for name in registry.MODELS if registry.has_field(name, field)]
+      raise UserError(
+        f"{section.name} has no config.model.{field.removeprefix('use_')}; unset it, or set "
+        f"config.model.name to a network that has: {', '.join(having)}."
+      )
+  return fields
+
+
+def build_inference_model(
+  config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh
+) -> nn.Module:
+  """The same network for evaluation, on any number of devices and whatever training runs under.
+
+  Its batch statistics are training's only where Algorithm 2 needs them.
+  """
+  config = config.copy_and_resolve_references()
+  config.parallel = "jit"
+  if config.batch_norm.inference != "population":
+    config.batch_norm.statistics = "global"
+  return build_model(config, num_classes, mesh)
+
+
+def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNorm:
+  section = config.batch_norm
+  one_of(STATISTICS).check("config.batch_norm.statistics", section.statistics)
+  one_of(INFERENCE).check("config.batch_norm.inference", section.inference)
+  axis_name = parallel.axis_name(config.parallel)
+  rows = config.batch_size // config.accumulation_steps
+  rows_per_device = rows // mesh.size
+  virtual_batch_size = None
+  if section.statistics == "replica" and axis_name is None:
+    virtual_batch_size = rows_per_device
+  if section.statistics == "group":
+    available = rows if axis_name is None else rows_per_device
+    virtual_batch_size = min(section.virtual_batch_size, rows)
+    if virtual_batch_size < 2 or available % virtual_batch_size:
+      raise UserError(
+        f"config.batch_norm.virtual_batch_size={section.virtual_batch_size} does not divide the "
+        f"{available} rows that are normalised in one piece; set it to a divisor, or "
+        f"config.batch_norm.statistics to 'global'."
+      )
+  elif (rows if section.statistics == "global" else rows_per_device) < 2:
+    raise UserError(
+      "Batch normalization needs more than one image to take statistics of; "
+      "set a larger config.batch_size."
+    )
+  return BatchNorm(
+    decay=section.decay,
+    epsilon=section.epsilon,
+    unbiased_running_variance=section.unbiased_running_variance,
+    virtual_batch_size=virtual_batch_size,
+    axis_name=axis_name if section.statistics == "global" else None,
+  )
+
+
+def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
+  """What is done to each training image."""
+  section = config.data.augmentation
+  return Augmentation(
+    crop=section.crop,
+    shift=section.shift,
+    area_range=tuple(section.area_range),
+    flip=section.flip,
+    photometric=section.photometric,
+  )
+
+
+def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
+  """What is cut out of each image in evaluation."""
+  section = config.data
+  one_of(RESIZES).check("config.data.eval_resize", section.eval_resize)
+  one_of(INTERPOLATIONS).check("config.data.eval_interpolation", section.eval_interpolation)
+  return EvaluationCrop(
+    image_size=section.image_size,
+    central_fraction=section.eval_central_fraction,
+    resize=section.eval_resize,
+    interpolation=section.eval_interpolation,
+  )
+
+
+def total_steps(config: ml_collections.ConfigDict, durations: Durations) -> int:
+  """The last step of the run."""
+  if not durations.whole_steps(config.duration, "config.duration"):
+    raise UserError("config.duration is zero; set a length of training.")
+  last = durations.last_step(config.duration, "config.duration")
+  examples = durations.first_examples + (last - durations.first_step) * durations.batch_size
+  if examples > _MOST_EXAMPLES:
+    raise UserError(
+      f"config.duration='{config.duration}' is {examples:,} examples; at most {_MOST_EXAMPLES:,} "
+      f"are counted."
+    )
+  return last
+
+
+def build_schedule(config: ml_collections.ConfigDict, durations: Durations) -> optax.Schedule:
+  """The learning rate of each step, the first of which is 0."""
+  return optim.make_schedule(
+    config.optimizer,
+    durations,
+    total_steps(config, durations),
+    durations.offset_of(config.duration, "config.duration"),
+  )
+
+
+def build_optimizer(
+  config: ml_collections.ConfigDict, durations: Durations
+) -> optax.GradientTransformation:
+  """The optimiser with its schedule."""
+  return optim.make_optimizer(config.optimizer, build_schedule(config, durations))
+
+
+def initial_state(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> TrainState:
+  """The state before the first step, on all devices."""
+  draw = functools.partial(_draw_state, config, model, optimizer)
+  return parallel.replicate(mesh, jax.jit(draw)())
+
+
+def state_template(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> TrainState:
+  """Shapes, dtypes and shardings of `initial_state`, without its values."""
+  draw = functools.partial(_draw_state, config, model, optimizer)
+  return parallel.replicated_template(mesh, draw)
+
+
+def _draw_state(
+  config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+  size = config.data.image_size
+  images = jnp.zeros((1, size, size, 3))
+  variables = model.init(jax.random.key(config.seed), images, train=False)
+  variables["params"] = jax.tree.map(
+    lambda x, is_kernel: config.model.initial_scale * x if is_kernel else x,
+    variables["params"],
+    optim.kernel_mask(variables["params"]),
+  )
+  return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)

@@ -1,0 +1,260 @@
+"""One step of training and of evaluation, as pure functions of state and batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.models.batch_norm import row_mask
+from speedpaper_jax.models.features import AUX_LOGITS
+from speedpaper_jax.steps import optim
+
+PyTree = Any
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that training carries from step to step.
+
+  Attributes:
+    step: int32, optimiser steps taken.
+    examples: uint32, position in the data: examples seen, over all devices.
+    params: float32 parameters.
+    batch_stats: the running statistics of batch normalization.
+    opt_state: Optax's.
+    average: moving average {"params", "batch_stats"}, or None.
+  """
+
+  step: jax.Array
+  examples: jax.Array
+  params: PyTree
+  batch_stats: PyTree
+  opt_state: optax.OptState
+  average: PyTree | None
+
+  @classmethod
+  def create(
+    cls,
+    variables: Mapping[str, PyTree],
+    optimizer: optax.GradientTransformation,
+    with_average: bool,
+  ) -> "TrainState":
+    """The state before the first step, from what the model's `init` returns."""
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    # A copy, because the step donates its buffers and a buffer can be donated once only.
+    average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+    return cls(
+      step=jnp.zeros((), jnp.int32),
+      examples=jnp.zeros((), jnp.uint32),
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=optimizer.init(params),
+      average=average if with_average else None,
+    )
+
+  @property
+  def evaluated(self) -> dict[str, PyTree]:
+    """The variables that evaluation uses: the moving average where there is one."""
+    if self.average is not None:
+      return self.average
+    return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.0) -> Metrics:
+  """Sums over the valid rows of a batch.
+
+  Args:
+    logits: [N, num_classes].
+    batch: `label` int32 [N] and `mask` float32 [N], 1 for the rows that count.
+    label_smoothing: ε; each class's target is (1-ε)·[is the label] + ε/num_classes.
+
+  Returns:
+    Scalars: `loss`, `top1`, `top5` and `count`, each summed over the rows.
+  """
+  labels, mask = batch["label"], batch["mask"]
+  label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+  # Classes that come before the label when sorted by logit, ties by index as `top_k` breaks them;
+  # rank zero is a top-1 hit. A NaN compares with nothing: a row that has one counts as wrong.
+  classes = jnp.arange(logits.shape[-1])
+  before = (logits > label_logits) | ((logits == label_logits) & (classes < labels[:, None]))
+  rank = jnp.sum(before, axis=-1)
+  ranked = mask * ~jnp.any(jnp.isnan(logits), axis=-1)
+  return {
+    "loss": _summed_cross_entropy(logits, batch, label_smoothing),
+    "top1": jnp.sum((rank < 1) * ranked),
+    "top5": jnp.sum((rank < 5) * ranked),
+    "count": jnp.sum(mask),
+  }
+
+
+def _summed_cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+  targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+  # `where`, because a masked row's logits and loss may be infinite, and 0·∞ is NaN: in the gradient
+  # if the logits are not put aside, too.
+  counts = batch["mask"] > 0
+  logits = jnp.where(counts[:, None], logits, 0.0)
+  loss = optax.softmax_cross_entropy(logits, targets.astype(logits.dtype))
+  return jnp.sum(jnp.where(counts, loss, 0.0))
+
+
+def make_train_step(
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  label_smoothing: float = 0.0,
+  aux_weight: float = 0.0,
+  accumulation_steps: int = 1,
+  average_decay: float = 0.0,
+  normalization: Normalization = DEFAULT,
+  axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Builds `train_step(state, batch) → state, metrics`.
+
+  Args:
+    model: called as `model.apply(variables, images, train=True)`; it may leave the logits of
+      auxiliary heads in the collection "aux_logits".
+    optimizer: an Optax transformation.
+    seed: with the step number it determines every random draw.
+    label_smoothing: ε, of all heads.
+    aux_weight: of each auxiliary head's cross-entropy in the loss (GoogLeNet's paper, section 5).
+    accumulation_steps: the batch is worked through in this many micro-batches, each with batch
+      statistics of its own; micro-batch j holds the rows j, j + k, j + 2k, …, so that none moves
+      between devices.
+    average_decay: of the moving average of parameters and batch_stats; 0 for none.
+    normalization: of the images.
+    axis_name: a mapped axis over devices, each with its own rows. None under plain `jit`.
+
+  Returns:
+    A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
+    float32 [N]; rows of mask 0 have no part in gradients and batch statistics. Its metrics are
+    `example_metrics` over the whole batch, and `gradient_norm`. Its `loss` is the one that is
+    minimised, auxiliary heads included, while evaluation's is the main head's alone.
+  """
+
+  def summed_loss(
+    params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
+    logits, updated = model.apply(
+      {"params": params, "batch_stats": batch_stats, **row_mask(batch["mask"])},
+      normalization.apply(batch["image"]),
+      train=True,
+      mutable=["batch_stats", AUX_LOGITS],
+      rngs={"dropout": key},
+    )
+    metrics = example_metrics(logits, batch, label_smoothing)
+    for aux_logits in updated.get(AUX_LOGITS, {}).values():
+      metrics["loss"] += aux_weight * _summed_cross_entropy(aux_logits, batch, label_smoothing)
+    return metrics["loss"], (metrics, updated.get("batch_stats", {}))
+
+  def gradients(state: TrainState, batch: Batch, key: jax.Array) -> tuple[PyTree, Metrics, PyTree]:
+    """Gradients and metrics summed over the rows, and the new batch_stats."""
+    gradient = jax.grad(summed_loss, has_aux=True)
+    if accumulation_steps == 1:
+      grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, batch, key)
+      return grads, metrics, batch_stats
+
+    def one_micro_batch(carry: Any, index_and_rows: Any) -> Any:
+      total, batch_stats = carry
+      index, rows = index_and_rows
+      micro_key = jax.random.fold_in(key, index)
+      grads, (metrics, batch_stats) = gradient(state.params, batch_stats, rows, micro_key)
+      return (jax.tree.map(jnp.add, total, (grads, metrics)), batch_stats), None
+
+    micro_batches = jax.tree.map(
+      lambda x: jnp.swapaxes(x.reshape(-1, accumulation_steps, *x.shape[1:]), 0, 1), batch
+    )
+    shapes = jax.eval_shape(
+      gradient, state.params, state.batch_stats, jax.tree.map(lambda x: x[0], micro_batches), key
+    )
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
+    ((grads, metrics), batch_stats), _ = lax.scan(
+      one_micro_batch,
+      (zeros, state.batch_stats),
+      (jnp.arange(accumulation_steps), micro_batches),
+    )
+    return grads, metrics, batch_stats
+
+  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    grads, metrics, batch_stats = gradients(state, batch, key)
+    rows = batch["label"].shape[0]
+    if axis_name is not None:
+      # The one exchange between devices, apart from joint batch statistics.
+      grads, metrics, batch_stats = lax.psum((grads, metrics, batch_stats), axis_name)
+      batch_stats = jax.tree.map(lambda x: x / lax.axis_size(axis_name), batch_stats)
+      rows *= lax.axis_size(axis_name)
+    count = jnp.maximum(metrics["count"], 1)
+    grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+      decay = optim.averaging_decay(average_decay, state.step)
+      average = optax.incremental_update(
+        {"params": params, "batch_stats": batch_stats}, average, 1 - decay
+      )
+    metrics["gradient_norm"] = optax.tree.norm(grads)
+    state = TrainState(
+      step=state.step + 1,
+      examples=state.examples + jnp.uint32(rows),
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      average=average,
+    )
+    return state, metrics
+
+  return train_step
+
+
+def make_eval_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], Metrics]:
+  """Builds `eval_step(variables, batch) → metrics`, sums over the valid rows of the batch."""
+
+  def eval_step(variables: Mapping[str, PyTree], batch: Batch) -> Metrics:
+    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
+    return example_metrics(logits, batch)
+
+  return eval_step
+
+
+def make_predict_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Mapping[str, jax.Array]], jax.Array]:
+  """Builds `predict_step(variables, batch) → probabilities [N, num_classes]`."""
+
+  def predict_step(variables: Mapping[str, PyTree], batch: Mapping[str, jax.Array]) -> jax.Array:
+    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
+    return jax.nn.softmax(logits)
+
+  return predict_step
+
+
+def make_moments_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:
+  """Builds `moments_step(variables, batch) → batch_moments`, for Algorithm 2.
+
+  Dropout draws from a fixed key; in FaceNet's head alone it comes before a batch normalization.
+  """
+
+  def moments_step(variables: Mapping[str, PyTree], batch: Batch) -> PyTree:
+    _, updated = model.apply(
+      {**variables, **row_mask(batch["mask"])},
+      normalization.apply(batch["image"]),
+      train=True,
+      mutable=["batch_moments"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return updated["batch_moments"]
+
+  return moments_step

@@ -1,0 +1,164 @@
+"""The start of a training run that may go on: what it tells of, and what it leaves at once."""
+
+import math
+from typing import Any
+
+import ml_collections
+
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.inference.model_directory import Description
+from speedpaper_jax.steps import build
+from speedpaper_jax.storage import provenance, resuming
+from speedpaper_jax.storage.resuming import Changes
+from speedpaper_jax.storage.run_data import RunData
+from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.storage.sessions import Recorder, Session
+
+# Of its value, a learning rate differs by less where the same is computed in another way.
+_SAME_RATE = 1e-5
+
+
+def session_of(
+  config: ml_collections.ConfigDict,
+  durations: Durations,
+  changes: Changes,
+  learning_rates: tuple[float, float] | None,
+  command: str,
+) -> Session:
+  """What is known of a session at its start.
+
+  Args:
+    config: of the run.
+    durations: with what was trained before.
+    changes: of the config, against the session before.
+    learning_rates: see `jump`.
+    command: that began it.
+  """
+  return Session(
+    command=command,
+    devices=provenance.machine()["devices"],
+    duration=config.duration,
+    batch_size=durations.batch_size,
+    epoch_size=durations.epoch_size,
+    first_step=durations.first_step,
+    first_examples=durations.first_examples,
+    last_step=durations.first_step,
+    changes=changes,
+    learning_rates=learning_rates or (),
+  )
+
+
+def jump(
+  config: ml_collections.ConfigDict, changes: Changes, durations: Durations
+) -> tuple[float, float] | None:
+  """The learning rates of the next step before and after the changes; None where they are equal.
+
+  Args:
+    config: of the run.
+    changes: of it, against the session before.
+    durations: with what was trained before.
+  """
+  before = config.copy_and_resolve_references()
+  try:
+    before.update_from_flattened_dict(
+      {field: value for field, (value, _) in changes.items() if value is not None}
+    )
+    durations_before = Durations(
+      before.batch_size, durations.epoch_size, durations.first_step, durations.first_examples
+    )
+    rates = [
+      float(build.build_schedule(*each)(durations.first_step))
+      for each in ((before, durations_before), (config, durations))
+    ]
+  except (TypeError, ValueError, UserError):  # of an earlier version's config
+    return None
+  old, new = rates
+  if not (math.isfinite(old) and math.isfinite(new)):
+    return None
+  return None if abs(new - old) <= _SAME_RATE * max(old, new) else (old, new)
+
+
+def begin(
+  config: ml_collections.ConfigDict,
+  directory: RunDirectory,
+  description: Description,
+  data: RunData,
+  changes: Changes,
+  session: Session,
+  recorder: Recorder,
+  total_steps: int,
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+  """Tells what goes on, and writes what the directory has to have; no step has been taken yet.
+
+  Args:
+    config: of the run.
+    directory: of the run.
+    description: of the network.
+    data: that it is trained on.
+    changes: of the config, against the one that is saved.
+    session: that begins.
+    recorder: of the session.
+    total_steps: the last step of the run.
+
+  Returns:
+    The evaluation after the last step that was taken, and the best one, where there are such.
+
+  Raises:
+    UserError: the directory cannot be written.
+  """
+  first_step = session.first_step
+  are_steps_left = first_step < total_steps
+  if first_step:
+    print(f"resuming after step {first_step}", flush=True)
+    _tell(config, changes, session, total_steps)
+  elif steps := max((entry["step"] for entry in directory.metrics()), default=0):
+    print(f"starting again: {steps} steps were taken, but no checkpoint was written", flush=True)
+  if are_steps_left:
+    recorder.begin()
+    directory.save_config(config)
+    directory.write("model.json", description.to_json())
+    data.save(directory, first_step)
+    # A result of fewer steps is none of the run that goes on.
+    directory.remove("summary.json")
+  else:
+    _keep_config(config, directory, changes)
+  directory.forget_metrics_after(first_step)
+  best = directory.best_evaluation() if config.keep_best else None
+  return directory.evaluation(first_step), best
+
+
+def _keep_config(
+  config: ml_collections.ConfigDict, directory: RunDirectory, changes: Changes
+) -> None:
+  """Where nothing is trained any more, config.json goes on to say what was trained."""
+  kept = ml_collections.ConfigDict(directory.read_config())
+  kept.update_from_flattened_dict(
+    {field: changes[field][1] for field in resuming.in_effect(changes, are_steps_left=False)}
+  )
+  directory.save_config(kept)
+
+
+def _tell(
+  config: ml_collections.ConfigDict, changes: Changes, session: Session, total_steps: int
+) -> None:
+  if session.first_step >= total_steps:
+    if without_effect := changes.keys() - resuming.in_effect(changes, are_steps_left=False):
+      warn(
+        f"the run has taken {session.first_step} steps, and config.duration='{config.duration}' "
+        f"ends after {total_steps}: nothing is trained, and "
+        f"{', '.join(f'config.{field}' for field in sorted(without_effect))} had no effect."
+      )
+    return
+  for sentence in resuming.warnings(changes):
+    warn(sentence)
+  if session.learning_rates:
+    old, new = session.learning_rates
+    sentence = f"the learning rate goes from {old:.3g} to {new:.3g} after step {session.first_step}"
+    if "duration" in changes and config.optimizer.schedule.name == "cosine":
+      sentence += (
+        "; for a steady one set config.optimizer.schedule.name='constant' and "
+        "config.optimizer.learning_rate, or begin a new run in another --workdir, with "
+        "config.init_from"
+      )
+    warn(f"{sentence}.")

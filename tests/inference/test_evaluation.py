@@ -1,0 +1,229 @@
+"""Evaluation on a whole split."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.pipeline import train_batches
+from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.data.sources import Split
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.inference.evaluation import Evaluator, divisible_batch_size
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.steps import build
+
+CLASSES = 8
+SIZE = 4
+TRAIN_COUNT, EVAL_COUNT = 64, 37
+DAMAGED = 11
+
+
+class Network(nn.Module):
+  """Normalises the pixels; the softmax layer follows."""
+
+  epsilon: float
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    x = BatchNorm(epsilon=self.epsilon, name="batch_norm")(images, train=train)
+    return nn.Dense(CLASSES, name="logits")(x.reshape(x.shape[0], -1))
+
+
+def make_split(seed, count):
+  generator = np.random.default_rng(seed)
+  records = [
+    {
+      "image": generator.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8),
+      "label": int(generator.integers(CLASSES)),
+    }
+    for _ in range(count)
+  ]
+  return Split(records, num_classes=CLASSES, class_names=tuple("abcdefgh"))
+
+
+def make_variables():
+  generator = np.random.default_rng(2)
+  return {
+    "params": {
+      "batch_norm": {"scale": jnp.full(3, 1.5), "bias": jnp.full(3, 0.5)},
+      "logits": {
+        "kernel": jnp.asarray(generator.normal(size=(SIZE * SIZE * 3, CLASSES)), jnp.float32),
+        "bias": jnp.zeros(CLASSES),
+      },
+    },
+    "batch_stats": {"batch_norm": {"mean": jnp.full(3, 0.3), "var": jnp.full(3, 0.1)}},
+  }
+
+
+def as_arrays(split):
+  """Images normalised to [-1, 1], and labels."""
+  images = np.stack([record["image"] for record in split.records]) / 127.5 - 1
+  return images, np.array([record["label"] for record in split.records])
+
+
+def evaluated_directly(variables, split, epsilon):
+  """The metrics, from all images at once, in NumPy."""
+  images, labels = as_arrays(split)
+  params, stats = variables["params"], variables["batch_stats"]["batch_norm"]
+  x = (images - stats["mean"]) / np.sqrt(stats["var"] + epsilon)
+  x = x * params["batch_norm"]["scale"] + params["batch_norm"]["bias"]
+  logits = np.asarray(x.reshape(len(x), -1) @ params["logits"]["kernel"], np.float64)
+  label_logits = logits[np.arange(len(x)), labels]
+  rank = np.sum(logits > label_logits[:, None], 1)
+  return {
+    "loss": np.mean(np.log(np.exp(logits).sum(1)) - label_logits),
+    "top1": np.mean(rank < 1),
+    "top5": np.mean(rank < 5),
+    "count": len(x),
+  }
+
+
+@pytest.fixture
+def config():
+  config = train_config()
+  config.data.image_size = SIZE
+  config.batch_size = 16
+  config.batch_norm.population_batches = 3
+  return config
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch):
+  """A small network in place of the config's; the configs that it was built from."""
+  configs = []
+
+  def build_model(config, num_classes, mesh):
+    configs.append(config)
+    return Network(config.batch_norm.epsilon)
+
+  monkeypatch.setattr(build, "build_model", build_model)
+  return configs
+
+
+def make_evaluator(config, split, normalization=DEFAULT):
+  preprocessing = Preprocessing(EvaluationCrop(SIZE), normalization)
+  mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
+  return Evaluator(config, mesh, preprocessing, split, train_split)
+
+
+def evaluate(config, split, variables=None, normalization=DEFAULT):
+  return make_evaluator(config, split, normalization)(variables or make_variables())
+
+
+@pytest.mark.parametrize("eval_batch_size", [1, 7, 8, 100])
+def test_the_batch_size_does_not_matter(config, eval_batch_size):
+  split = make_split(1, EVAL_COUNT)
+  config.eval_batch_size = eval_batch_size
+  expected = evaluated_directly(make_variables(), split, config.batch_norm.epsilon)
+  assert 0 < expected["top1"] < expected["top5"] < 1
+  assert evaluate(config, split) == pytest.approx(expected, rel=1e-6)
+
+
+def test_images_are_normalised_as_the_preprocessing_says(config):
+  split = make_split(1, EVAL_COUNT)
+  mirrored = Split(
+    [{**record, "image": record["image"][..., ::-1]} for record in split.records],
+    CLASSES,
+    split.class_names,
+  )
+  swapped = Normalization("BGR", DEFAULT.mean, DEFAULT.std)
+  expected = evaluate(config, split)
+  assert evaluate(config, mirrored, normalization=swapped) == pytest.approx(expected, rel=1e-6)
+  assert evaluate(config, split, normalization=swapped) != expected
+
+
+def test_counts_are_exact(config):
+  metrics = evaluate(config, make_split(1, EVAL_COUNT))
+  for name in ("top1", "top5"):
+    hits = round(metrics[name] * EVAL_COUNT)
+    assert metrics[name] == hits / EVAL_COUNT
+  assert metrics["count"] == EVAL_COUNT
+  assert isinstance(metrics["count"], int)
+
+
+def test_training_images_are_not_augmented(config):
+  config.data.augmentation.crop, config.data.augmentation.shift = "shift", 2
+  config.data.augmentation.flip = True
+  found = make_evaluator(config, make_split(1, EVAL_COUNT)).on_training_images(make_variables())
+  expected = evaluated_directly(
+    make_variables(), make_split(0, TRAIN_COUNT), config.batch_norm.epsilon
+  )
+  assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_damaged_image_does_not_count_and_is_told(config, capsys):
+  split = make_split(1, EVAL_COUNT)
+  whole = Split(split.records[:DAMAGED] + split.records[DAMAGED + 1 :], CLASSES, split.class_names)
+  split.records[DAMAGED]["image"] = b"no image"
+  metrics = evaluate(config, split)
+  assert metrics == pytest.approx(evaluate(config, whole), rel=1e-6)
+  assert metrics["count"] == EVAL_COUNT - 1
+  assert capsys.readouterr().err.splitlines()[-1] == (
+    "warning: 1 of the 37 images cannot be decoded, and the evaluation leaves them out."
+  )
+
+
+def test_a_split_without_a_whole_image_is_refused(config):
+  split = make_split(1, 3)
+  for record in split.records:
+    record["image"] = b"no image"
+  with pytest.raises(UserError, match="None of the images to evaluate on can be decoded"):
+    evaluate(config, split)
+
+
+def test_population_statistics_take_the_place_of_the_moving_averages(config):
+  """Algorithm 2: over three mini-batches of training, E[μ] and E[σ²]·m/(m-1)."""
+  split, variables = make_split(1, EVAL_COUNT), make_variables()
+  moving_average = evaluate(config, split)
+  config.batch_norm.inference = "population"
+
+  batches = train_batches(
+    make_split(0, TRAIN_COUNT),
+    image_size=SIZE,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    augmentation=Augmentation(),
+  )
+  images = [batch["image"] / 127.5 - 1 for batch in itertools.islice(batches, 3)]
+  batches.close()
+  statistics = {
+    "mean": np.mean([x.mean((0, 1, 2)) for x in images], 0),
+    "var": np.mean([x.var((0, 1, 2), ddof=1) for x in images], 0),
+  }
+  direct = {**variables, "batch_stats": {"batch_norm": statistics}}
+  expected = evaluated_directly(direct, split, config.batch_norm.epsilon)
+
+  population = evaluate(config, split)
+  assert population == pytest.approx(expected, rel=1e-5)
+  assert abs(population["loss"] - moving_average["loss"]) > 0.1
+
+
+def test_a_network_without_batch_norm_has_no_population_statistics(config):
+  split = make_split(1, EVAL_COUNT)
+  expected = evaluate(config, split)
+  config.batch_norm.update(enabled=False, inference="population")
+  assert evaluate(config, split) == expected
+
+
+def test_evaluation_runs_under_jit_whatever_training_does(config, networks):
+  split = make_split(1, EVAL_COUNT)
+  expected = evaluate(config, split)
+  config.parallel = "pmap"
+  assert evaluate(config, split) == expected
+  assert [built.parallel for built in networks] == ["jit", "jit"]
+  assert config.parallel == "pmap"
+
+
+def test_batches_are_rounded_up_to_the_devices():
+  mesh = parallel.make_mesh()
+  assert jax.device_count() == 8
+  assert [divisible_batch_size(size, mesh) for size in (1, 7, 8, 9, 100)] == [8, 8, 8, 16, 104]

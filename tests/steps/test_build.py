@@ -1,0 +1,229 @@
+"""The objects that a config describes."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+import tiny
+
+from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.models import ops, registry
+from speedpaper_jax.steps import build
+
+DEVICES = 8
+
+
+@pytest.fixture
+def config():
+  config = train_config()
+  config.batch_size = 64
+  return config
+
+
+def build_model(config):
+  return build.build_model(config, 10, parallel.make_mesh())
+
+
+def test_the_model_is_the_one_of_the_config(config):
+  config.model.update(
+    activation="sigmoid", dtype="bfloat16", local_response_norm=True, dropout_rate=0.4
+  )
+  config.batch_norm.update(decay=0.9, epsilon=1e-5, unbiased_running_variance=False)
+  model = build_model(config)
+  assert (model.num_classes, model.dropout_rate, model.use_local_response_norm) == (10, 0.4, True)
+  assert (model.settings.activation, model.settings.dtype) == ("sigmoid", jnp.bfloat16)
+  assert model.settings.operations is ops.CPU
+  batch_norm = model.settings.batch_norm
+  assert (batch_norm.decay, batch_norm.epsilon) == (0.9, 1e-5)
+  assert not batch_norm.unbiased_running_variance
+
+
+class TestFieldsOfSomeModels:
+  def test_a_model_gets_those_that_it_has(self, config):
+    config.model.update(name="inception_resnet_v2", aux_heads=True, residual_scales=(0.3, 0.2, 0.1))
+    model = build_model(config)
+    assert (model.use_aux_heads, model.residual_scales) == (True, (0.3, 0.2, 0.1))
+
+  def test_unset_they_are_off_or_the_dialects(self, config):
+    config.model.name = "inception_resnet_v2"
+    model = build_model(config)
+    assert (model.use_aux_heads, model.residual_scales) == (False, None)
+
+  @pytest.mark.parametrize(
+    ("name", "field", "value", "having"),
+    [
+      (
+        "bn_inception",
+        "aux_heads",
+        True,
+        "googlenet, inception_v3, inception_v4, inception_resnet",
+      ),
+      ("inception_v4", "residual_scales", (0.1,) * 3, "inception_resnet_v1, inception_resnet_v2."),
+      ("googlenet", "local_response_norm", True, "bn_inception."),
+    ],
+  )
+  def test_a_model_that_has_not_says_which_have(self, config, name, field, value, having):
+    config.model.name = name
+    config.model.dialect = ""
+    config.model[field] = value
+    with pytest.raises(UserError) as refusal:
+      build_model(config)
+    assert str(refusal.value).startswith(
+      f"{name} has no config.model.{field}; unset it, or set config.model.name to a network that "
+      f"has: {having}"
+    )
+
+
+def test_the_empty_dialect_is_the_models_default(config):
+  config.model.update(name="inception_v3", dialect="")
+  assert build_model(config).dialect is registry.find_dialect("inception_v3", "slim")
+
+
+def test_a_network_without_batch_norm_does_not_look_at_its_settings(config):
+  config.batch_norm.update(enabled=False, statistics="group", virtual_batch_size=7)
+  assert build_model(config).settings.batch_norm is None
+
+
+@pytest.mark.parametrize(
+  ("mode", "statistics", "virtual_batch_size", "axis_name"),
+  [
+    ("jit", "global", None, None),
+    ("jit", "replica", 4, None),  # 64 rows, 2 micro-batches, 8 devices
+    ("jit", "group", 16, None),
+    ("pmap", "global", None, parallel.AXIS),
+    ("pmap", "replica", None, None),
+    ("pmap", "group", 2, None),
+  ],
+)
+def test_what_is_normalised_together(config, mode, statistics, virtual_batch_size, axis_name):
+  config.update(parallel=mode, accumulation_steps=2)
+  config.batch_norm.update(statistics=statistics, virtual_batch_size=16 if mode == "jit" else 2)
+  settings = build_model(config).settings
+  assert settings.batch_norm.virtual_batch_size == virtual_batch_size
+  assert settings.batch_norm.axis_name == axis_name
+  # Dropout belongs to the rows of the global batch whatever the statistics.
+  assert settings.axis_name == parallel.axis_name(mode)
+
+
+def test_a_batch_smaller_than_the_virtual_batch_is_one_group(config):
+  config.batch_norm.update(statistics="group", virtual_batch_size=1000)
+  assert build_model(config).settings.batch_norm.virtual_batch_size == 64
+
+
+def test_a_group_cannot_straddle_devices_under_pmap(config):
+  config.parallel = "pmap"
+  config.batch_norm.update(statistics="group", virtual_batch_size=16)
+  with pytest.raises(UserError, match="=16 does not divide the 8 rows"):
+    build_model(config)
+
+
+@pytest.mark.parametrize(
+  ("section", "field", "value", "nearest"),
+  [
+    ("model", "activation", "rleu", "relu"),
+    ("model", "dtype", "float16", "bfloat16"),
+    ("batch_norm", "statistics", "globl", "global"),
+    ("batch_norm", "inference", "populations", "population"),
+  ],
+)
+def test_an_unknown_value_is_refused_with_the_nearest_one(config, section, field, value, nearest):
+  config[section][field] = value
+  with pytest.raises(UserError) as refusal:
+    build_model(config)
+  message = str(refusal.value)
+  assert message.startswith(f"config.{section}.{field}='{value}' is unknown. Did you mean '")
+  assert f"'{nearest}'" in message
+
+
+def test_initial_scale_is_of_the_kernels_alone(config, monkeypatch):
+  monkeypatch.setattr(registry, "create", tiny.create)
+  mesh, optimizer = parallel.make_mesh(), optax.sgd(0.1)
+
+  def params():
+    return build.initial_state(config, build_model(config), optimizer, mesh).params
+
+  once = params()
+  config.model.initial_scale = 3.0
+  thrice = params()
+  for (path, value), scaled in zip(
+    jax.tree_util.tree_leaves_with_path(once), jax.tree.leaves(thrice), strict=True
+  ):
+    factor = 3 if path[-1].key == "kernel" else 1
+    assert jnp.allclose(factor * value, scaled, rtol=1e-6), path
+
+
+def test_an_unknown_way_to_run_is_refused(config):
+  config.parallel = "pmpa"
+  with pytest.raises(
+    UserError,
+    match=r"config\.parallel='pmpa' is unknown\. Did you mean 'pmap'\? Valid: 'jit', 'pmap'\.",
+  ):
+    build_model(config)
+
+
+@pytest.mark.parametrize(
+  ("mode", "virtual_batch_size", "rows"), [("jit", 24, 64), ("jit", 1, 64), ("pmap", 3, 8)]
+)
+def test_a_virtual_batch_must_divide_what_is_normalised(config, mode, virtual_batch_size, rows):
+  config.parallel = mode
+  config.batch_norm.update(statistics="group", virtual_batch_size=virtual_batch_size)
+  with pytest.raises(UserError) as refusal:
+    build_model(config)
+  assert str(refusal.value) == (
+    f"config.batch_norm.virtual_batch_size={virtual_batch_size} does not divide the {rows} rows "
+    "that are normalised in one piece; set it to a divisor, or config.batch_norm.statistics to "
+    "'global'."
+  )
+
+
+@pytest.mark.parametrize(
+  ("statistics", "batch_size"), [("global", 1), ("replica", DEVICES), ("replica", 1)]
+)
+def test_one_image_has_no_statistics(config, statistics, batch_size):
+  assert jax.device_count() == DEVICES
+  config.batch_size = batch_size
+  config.batch_norm.statistics = statistics
+  with pytest.raises(
+    UserError, match="needs more than one image to take statistics of; set a larger"
+  ):
+    build_model(config)
+
+
+def test_more_examples_than_are_counted(config):
+  config.duration = "134217728 steps"
+  with pytest.raises(UserError, match=r"config\.duration='.*' is .* examples; at most 4,294"):
+    build.total_steps(config, Durations(config.batch_size, 1000))
+
+
+def test_the_augmentation_is_the_one_of_the_config(config):
+  config.data.augmentation.update(
+    crop="area", shift=2, area_range=(0.1, 0.9), flip=True, photometric=0.5
+  )
+  assert build.build_augmentation(config) == Augmentation("area", 2, (0.1, 0.9), True, 0.5)
+
+
+class TestEvaluationCrop:
+  def test_it_is_the_one_of_the_config(self, config):
+    config.data.update(
+      image_size=299,
+      eval_central_fraction=0.875,
+      eval_resize="short_side",
+      eval_interpolation="bicubic",
+    )
+    expected = EvaluationCrop(299, 0.875, "short_side", "bicubic")
+    assert build.build_evaluation_crop(config) == expected
+
+  @pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [("eval_resize", "sqash", "squash"), ("eval_interpolation", "cubic", "bicubic")],
+  )
+  def test_an_unknown_choice_is_refused(self, config, field, value, nearest):
+    config.data[field] = value
+    message = rf"config\.data\.{field}='{value}' is unknown\. Did you mean '{nearest}'\?"
+    with pytest.raises(UserError, match=message):
+      build.build_evaluation_crop(config)

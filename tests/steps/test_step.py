@@ -1,0 +1,448 @@
+"""One step of training and of evaluation."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.models import features
+from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
+from speedpaper_jax.steps.step import (
+  TrainState,
+  example_metrics,
+  make_eval_step,
+  make_moments_step,
+  make_train_step,
+)
+
+CLASSES = 7
+
+# Images are normalised in float32, which compiled and uncompiled code round differently.
+FLOAT32 = 1e-6
+
+
+class Network(nn.Module):
+  """A convolution, dropout and a softmax layer, in float64, and heads beside the convolution."""
+
+  batch_norm: BatchNorm | None = None
+  dropout_rate: float = 0.0
+  aux_heads: tuple[str, ...] = ()
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    settings = LayerSettings(self.batch_norm, activation="sigmoid", dtype=jnp.float64)
+    x = images.astype(jnp.float64)
+    x = ConvBlock(6, (3, 3), settings, strides=2, name="conv")(x, train=train)
+    for name in self.aux_heads:
+      aux = ConvBlock(5, (1, 1), settings, name=f"{name}_conv")(x, train=train)
+      aux = nn.Dense(CLASSES, dtype=jnp.float64, name=name)(jnp.mean(aux, (1, 2)))
+      features.aux_logits(self, name, aux)
+    x = Dropout(self.dropout_rate)(x.reshape(x.shape[0], -1), train=train)
+    return nn.Dense(CLASSES, dtype=jnp.float64, name="logits")(x)
+
+
+@pytest.fixture
+def float64():
+  with jax.enable_x64():
+    yield
+
+
+def make_batch(rows, seed=0):
+  generator = np.random.default_rng(seed)
+  return {
+    "image": generator.integers(0, 256, (rows, 6, 6, 3)).astype(np.uint8),
+    "label": generator.integers(0, CLASSES, rows).astype(np.int32),
+    "mask": np.ones(rows, np.float32),
+  }
+
+
+def make_step(network, *, average=False, optimizer=None, **options):
+  """A compiled step and its first state, with parameters in float64."""
+  optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
+  variables = network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 3)), train=False)
+  variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
+  state = TrainState.create(variables, optimizer, with_average=average)
+  return jax.jit(make_train_step(network, optimizer, seed=5, **options)), state
+
+
+def assert_close(actual, expected, tolerance=1e-12):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), actual, expected
+  )
+
+
+def differs(one, other):
+  return any(
+    (a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  )
+
+
+def metrics_of(logits, labels, mask=None, label_smoothing=0.0):
+  batch = {
+    "label": jnp.asarray(labels, jnp.int32),
+    "mask": jnp.ones(len(labels)) if mask is None else jnp.asarray(mask, jnp.float32),
+  }
+  return jax.tree.map(float, example_metrics(jnp.asarray(logits), batch, label_smoothing))
+
+
+class TestExampleMetrics:
+  @pytest.mark.parametrize("classes", [3, 5, 12])
+  def test_they_are_sums_over_the_rows_that_count(self, classes):
+    generator = np.random.default_rng(classes)
+    logits = generator.integers(-3, 4, (200, classes)).astype(np.float32)  # full of ties
+    labels = generator.integers(0, classes, 200)
+    mask = generator.integers(0, 2, 200)
+
+    loss = top1 = top5 = 0
+    for row, label, counts in zip(logits, labels, mask, strict=True):
+      if counts:
+        loss += np.log(np.exp(row.astype(np.float64)).sum()) - row[label]
+        best = sorted(range(classes), key=lambda c: (-row[c], c))  # of equals the first, as `top_k`
+        top1 += best[0] == label
+        top5 += label in best[:5]
+
+    actual = metrics_of(logits, labels, mask)
+    assert (actual["top1"], actual["top5"], actual["count"]) == (top1, top5, mask.sum())
+    np.testing.assert_allclose(actual["loss"], loss, rtol=1e-6)
+
+  @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+  def test_label_smoothing_is_that_of_torch(self, label_smoothing):
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, (40, 9)).astype(np.float32)
+    labels = generator.integers(0, 9, 40)
+    expected = torch.nn.functional.cross_entropy(
+      torch.from_numpy(logits),
+      torch.from_numpy(labels),
+      label_smoothing=label_smoothing,
+      reduction="sum",
+    )
+    actual = metrics_of(logits, labels, label_smoothing=label_smoothing)
+    np.testing.assert_allclose(actual["loss"], float(expected), rtol=1e-6)
+
+  def test_a_masked_row_does_not_count_even_with_infinite_loss(self):
+    logits = np.zeros((3, 4), np.float32)
+    logits[1] = [np.inf, 0, 0, 0]
+    logits[2] = np.nan
+    assert metrics_of(logits, [0, 1, 0], mask=[1, 0, 0]) == pytest.approx(
+      {"loss": np.log(4), "top1": 1, "top5": 1, "count": 1}
+    )
+
+  @pytest.mark.parametrize("nan_classes", [[0], [1], [0, 1, 2]])
+  def test_a_row_with_a_nan_is_wrong_and_its_loss_nan(self, nan_classes):
+    logits = np.array([[3.0, 2.0, 1.0]], np.float32)
+    logits[0, nan_classes] = np.nan
+    actual = metrics_of(logits, [0])
+    assert np.isnan(actual["loss"])
+    assert (actual["top1"], actual["top5"], actual["count"]) == (0, 0, 1)
+
+
+@pytest.mark.usefixtures("float64")
+class TestTrainStep:
+  def test_the_gradient_is_that_of_the_mean_loss(self):
+    network = Network()
+    step, state = make_step(network, optimizer=optax.sgd(1.0), label_smoothing=0.1)
+    batch = make_batch(8)
+
+    def mean_loss(params):
+      logits = network.apply({"params": params}, DEFAULT.apply(batch["image"]), train=True)
+      targets = 0.9 * jax.nn.one_hot(batch["label"], CLASSES) + 0.1 / CLASSES
+      return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), -1))
+
+    loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+    after, metrics = step(state, batch)
+    assert_close(after.params, jax.tree.map(jnp.subtract, state.params, gradient), FLOAT32)
+    assert_close(metrics["loss"] / 8, loss, FLOAT32)
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
+    assert_close(metrics["gradient_norm"], norm, FLOAT32)
+
+  def test_a_masked_row_has_no_part_in_the_gradient(self):
+    step, state = make_step(Network())
+    batch, other = make_batch(8), make_batch(8, seed=1)
+    batch["mask"][[2, 7]] = 0
+    changed = {name: rows.copy() for name, rows in batch.items()}
+    for name in ("image", "label"):
+      changed[name][[2, 7]] = other[name][[2, 7]]
+    without = {name: np.delete(rows, [2, 7], 0) for name, rows in batch.items()}
+
+    after, metrics = step(state, batch)
+    assert metrics["count"] == 6
+    assert_close(after.params, step(state, changed)[0].params, tolerance=0)
+    assert_close(after.params, step(state, without)[0].params)
+
+  @pytest.mark.parametrize("batch_norm", [None, BatchNorm(decay=0.9)], ids=["plain", "bn"])
+  @pytest.mark.parametrize("aux_heads", [(), ("aux1",)], ids=["", "aux"])
+  def test_a_masked_row_has_no_part_in_anything(self, batch_norm, aux_heads):
+    step, state = make_step(Network(batch_norm, aux_heads=aux_heads), aux_weight=0.3, average=True)
+    batch = make_batch(8)
+    batch["mask"][[2, 7]] = 0
+    without = {name: np.delete(rows, [2, 7], 0) for name, rows in batch.items()}
+    after, metrics = step(state, batch)
+    expected, expected_metrics = step(state, without)
+    assert_close(after.replace(examples=expected.examples), expected, 1e-10)
+    assert_close(metrics, expected_metrics, 1e-10)
+
+  def test_a_masked_row_with_infinite_logits_leaves_the_gradient_finite(self):
+    class Overflowing(nn.Module):
+      @nn.compact
+      def __call__(self, images, *, train):
+        x = images.reshape(images.shape[0], -1).astype(jnp.float64)
+        logits = nn.Dense(CLASSES, dtype=jnp.float64)(x)
+        return logits + jnp.where(x[:, :1] == -1, jnp.inf, 0.0)  # black images' are infinite
+
+    step, state = make_step(Overflowing())
+    batch = make_batch(8)
+    batch["image"][3], batch["mask"][3] = 0, 0
+    without = {name: np.delete(rows, 3, 0) for name, rows in batch.items()}
+    after, metrics = step(state, batch)
+    expected, expected_metrics = step(state, without)
+    assert np.isfinite(metrics["gradient_norm"])
+    assert_close(after.params, expected.params)
+    assert_close(metrics, expected_metrics)
+
+  def test_a_batch_without_a_row_that_counts_changes_no_parameter(self):
+    step, state = make_step(Network())
+    batch = make_batch(8)
+    batch["mask"][:] = 0
+    after, metrics = step(state, batch)
+    assert_close(after.params, state.params, tolerance=0)
+    assert metrics["count"] == metrics["loss"] == metrics["gradient_norm"] == 0
+
+  def test_nor_does_it_move_batch_statistics(self):
+    step, state = make_step(Network(BatchNorm()))
+    batch = make_batch(8)
+    batch["mask"][:] = 0
+    after, _ = step(state, batch)
+    assert_close(after.params, state.params, tolerance=0)
+    assert_close(after.batch_stats, state.batch_stats, tolerance=0)
+
+  def test_it_counts_steps_and_all_rows_it_was_given(self):
+    step, state = make_step(Network())
+    batch = make_batch(8)
+    batch["mask"][3] = 0  # a row that cannot be decoded takes its place in the data all the same
+    for _ in range(3):
+      state, _ = step(state, batch)
+    assert (state.step, state.examples) == (3, 24)
+    assert (state.step.dtype, state.examples.dtype) == (jnp.int32, jnp.uint32)
+
+  def test_it_keeps_every_dtype(self):
+    step, state = make_step(Network(BatchNorm()), average=True)
+    after, _ = step(state, make_batch(8))
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+
+  def test_the_same_state_and_batch_give_the_same_bits(self):
+    step, state = make_step(Network(BatchNorm(), dropout_rate=0.5), average=True)
+    assert_close(step(state, make_batch(8)), step(state, make_batch(8)), tolerance=0)
+
+  def test_dropout_depends_on_the_step_and_on_the_seed(self):
+    network, batch = Network(dropout_rate=0.5), make_batch(8)
+    step, state = make_step(network)
+    first = step(state, batch)[0].params
+    later = step(state.replace(step=jnp.int32(1)), batch)[0].params
+    assert differs(first, later)
+    other_seed = make_train_step(network, optax.sgd(0.1, momentum=0.9), seed=6)
+    assert differs(first, other_seed(state, batch)[0].params)
+
+  def test_without_dropout_nothing_is_random(self):
+    step, state = make_step(Network())
+    first = step(state, make_batch(8))[0].params
+    assert_close(
+      first, step(state.replace(step=jnp.int32(1)), make_batch(8))[0].params, tolerance=0
+    )
+
+
+@pytest.mark.usefixtures("float64")
+class TestAuxiliaryHeads:
+  NETWORK = Network(aux_heads=("aux1", "aux2"))
+
+  def test_their_cross_entropies_are_added_with_the_weight(self):
+    step, state = make_step(
+      self.NETWORK, optimizer=optax.sgd(1.0), label_smoothing=0.1, aux_weight=0.3
+    )
+    batch = make_batch(8)
+    batch["mask"][2] = 0
+
+    def cross_entropy(logits):
+      targets = 0.9 * jax.nn.one_hot(batch["label"], CLASSES) + 0.1 / CLASSES
+      return -jnp.sum(targets * jax.nn.log_softmax(logits), -1) @ batch["mask"] / 7
+
+    def loss(params):
+      logits, left = self.NETWORK.apply(
+        {"params": params}, batch["image"] / 127.5 - 1, train=True, mutable=["aux_logits"]
+      )
+      one, other = left["aux_logits"]["aux1"], left["aux_logits"]["aux2"]
+      return cross_entropy(logits) + 0.3 * (cross_entropy(one) + cross_entropy(other))
+
+    expected, gradient = jax.value_and_grad(loss)(state.params)
+    after, metrics = step(state, batch)
+    assert_close(metrics["loss"] / 7, expected, FLOAT32)
+    assert_close(after.params, jax.tree.map(jnp.subtract, state.params, gradient), FLOAT32)
+    assert differs(after.params["aux1"], state.params["aux1"])
+
+  def test_hits_are_the_main_heads_alone(self):
+    batch = make_batch(8)
+    step, state = make_step(self.NETWORK)
+    weighted_step, _ = make_step(self.NETWORK, aux_weight=0.3)
+    plain, weighted = step(state, batch)[1], weighted_step(state, batch)[1]
+    assert weighted["loss"] > plain["loss"]
+    assert (weighted["top1"], weighted["top5"]) == (plain["top1"], plain["top5"])
+
+  def test_micro_batches_and_devices_make_no_difference(self):
+    batch = make_batch(32)
+    batch["mask"][[1, 20]] = 0
+    at_once, state = make_step(self.NETWORK, aux_weight=0.3)
+    in_parts, _ = make_step(self.NETWORK, aux_weight=0.3, accumulation_steps=2)
+    mesh = parallel.make_mesh()
+    on_each_device = parallel.jit_train_step(
+      make_train_step(
+        self.NETWORK,
+        optax.sgd(0.1, momentum=0.9),
+        seed=5,
+        aux_weight=0.3,
+        axis_name=parallel.axis_name("pmap"),
+      ),
+      mesh,
+      "pmap",
+    )
+    expected = at_once(state, batch)
+    assert_close(in_parts(state, batch), expected)
+    copies = parallel.replicate(mesh, state)
+    assert_close(on_each_device(copies, parallel.shard_batch(mesh, batch)), expected)
+
+  def test_population_statistics_have_all_their_batch_norms(self):
+    network = Network(BatchNorm(), aux_heads=("aux1", "aux2"))
+    _, state = make_step(network, aux_weight=0.3)
+    moments = make_moments_step(network)(state.evaluated, make_batch(8))
+    assert jax.tree.structure(moments) == jax.tree.structure(state.batch_stats)
+    assert moments.keys() == {"conv", "aux1_conv", "aux2_conv"}
+
+
+@pytest.mark.usefixtures("float64")
+class TestAccumulation:
+  @pytest.mark.parametrize("accumulation_steps", [2, 4])
+  def test_without_batch_norm_it_equals_one_large_step(self, accumulation_steps):
+    batch = make_batch(8)
+    batch["mask"][1] = 0  # micro-batches of unequal weight
+    at_once, state = make_step(Network())
+    in_parts, _ = make_step(Network(), accumulation_steps=accumulation_steps)
+    for _ in range(3):
+      expected, expected_metrics = at_once(state, batch)
+      actual, metrics = in_parts(state, batch)
+      assert_close(actual, expected)
+      assert_close(metrics, expected_metrics)
+      state = expected
+
+  def test_micro_batches_are_normalised_as_virtual_batches_are(self):
+    """Micro-batch j is the rows j, j + k, …; virtual batches are runs of rows."""
+    batch = make_batch(12)
+    runs = {name: np.concatenate([rows[j::3] for j in range(3)]) for name, rows in batch.items()}
+    at_once, state = make_step(Network(BatchNorm(virtual_batch_size=4)))
+    in_parts, _ = make_step(Network(BatchNorm()), accumulation_steps=3)
+    other = state
+    for _ in range(3):
+      state, expected_metrics = at_once(state, runs)
+      other, metrics = in_parts(other, batch)
+      assert_close(other.params, state.params)
+      assert_close(metrics, expected_metrics)
+
+  def test_running_statistics_move_once_a_micro_batch(self):
+    network = Network(BatchNorm(decay=0.9))
+    in_parts, state = make_step(network, accumulation_steps=2)
+    batch = make_batch(8)
+    expected = state
+    frozen, _ = make_step(network, optimizer=optax.set_to_zero())
+    expected = expected.replace(opt_state=optax.set_to_zero().init(state.params))
+    for j in range(2):
+      expected, _ = frozen(expected, {name: rows[j::2] for name, rows in batch.items()})
+    assert_close(in_parts(state, batch)[0].batch_stats, expected.batch_stats)
+
+  def test_each_micro_batch_has_its_own_dropout(self):
+    """Equal halves, dropped out differently, give another gradient than one half twice."""
+    half = make_batch(4)
+    doubled = {name: np.repeat(rows, 2, axis=0) for name, rows in half.items()}
+    network = Network(dropout_rate=0.5)
+    step, state = make_step(network, optimizer=optax.sgd(1.0), accumulation_steps=2)
+    key = jax.random.fold_in(jax.random.key(5), 0)
+
+    def loss(params, key):
+      logits = network.apply(
+        {"params": params},
+        DEFAULT.apply(half["image"]),
+        train=True,
+        rngs={"dropout": key},
+      )
+      return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, half["label"]))
+
+    gradients = [jax.grad(loss)(state.params, jax.random.fold_in(key, j)) for j in range(2)]
+    assert differs(*gradients)
+    expected = jax.tree.map(lambda p, a, b: p - (a + b) / 2, state.params, *gradients)
+    assert_close(step(state, doubled)[0].params, expected, FLOAT32)
+
+
+@pytest.mark.usefixtures("float64")
+class TestAverage:
+  def test_it_follows_parameters_and_statistics_with_a_decay_that_warms_up(self):
+    step, state = make_step(Network(BatchNorm(decay=0.9)), average=True, average_decay=0.25)
+    expected = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    for n in range(6):
+      state, _ = step(state, make_batch(8, seed=n))
+      decay = min(0.25, (1 + n) / (10 + n))  # reaches its limit after two steps
+      current = {"params": state.params, "batch_stats": state.batch_stats}
+      expected = jax.tree.map(lambda a, x, d=decay: d * a + (1 - d) * x, expected, current)
+      assert_close(state.average, expected, FLOAT32)
+    assert differs(state.average["batch_stats"], state.batch_stats)
+
+  def test_it_is_what_evaluation_uses_where_there_is_one(self):
+    step, state = make_step(Network(BatchNorm()), average=True, average_decay=0.9)
+    state, _ = step(state, make_batch(8))
+    assert state.evaluated is state.average
+    _, state = make_step(Network(BatchNorm()))
+    assert state.average is None
+    assert state.evaluated == {"params": state.params, "batch_stats": state.batch_stats}
+
+  def test_it_shares_no_buffer_with_the_parameters(self):
+    """A donated buffer may be given away once only."""
+    _, state = make_step(Network(BatchNorm()), average=True)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(pointers)) == len(pointers)
+
+
+@pytest.mark.usefixtures("float64")
+class TestOtherSteps:
+  def test_evaluation_uses_running_statistics_and_no_dropout(self):
+    network = Network(BatchNorm(), dropout_rate=0.5)
+    _, state = make_step(network)
+    batch = make_batch(8)
+    batch["mask"][:3] = 0
+    logits = network.apply(state.evaluated, DEFAULT.apply(batch["image"]), train=False)
+    expected = example_metrics(logits, batch)
+    assert_close(make_eval_step(network)(state.evaluated, batch), expected)
+    assert expected["count"] == 5
+
+  def test_moments_are_those_of_the_rows_that_count(self):
+    network = Network(BatchNorm())
+    _, state = make_step(network)
+    moments_step = make_moments_step(network)
+    batch = make_batch(8)
+    batch["mask"][[0, 5]] = 0
+    without = {name: np.delete(rows, [0, 5], 0) for name, rows in batch.items()}
+    assert_close(moments_step(state.evaluated, batch), moments_step(state.evaluated, without))
+
+  def test_moments_are_those_of_the_batch(self):
+    network = Network(BatchNorm(), dropout_rate=0.5)
+    _, state = make_step(network)
+    batch = make_batch(8)
+    kernel = state.params["conv"]["conv"]["kernel"]
+    convolved = nn.Conv(6, (3, 3), (2, 2), use_bias=False).apply(
+      {"params": {"kernel": kernel}}, DEFAULT.apply(batch["image"]).astype(jnp.float64)
+    )
+    moments = make_moments_step(network)(state.evaluated, batch)
+    assert_close(
+      moments["conv"]["batch_norm"],
+      {"mean": np.mean(convolved, (0, 1, 2)), "var": np.var(convolved, (0, 1, 2), ddof=1)},
+    )
