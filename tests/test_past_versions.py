@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 
+import ml_collections
 import numpy as np
 import pytest
 import tiny
@@ -12,8 +13,10 @@ from absl.testing import flagsaver
 
 from speedpaper_jax import convert, evaluate, models, predict, report, reports
 from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.config import bn_recipe, ranges, saved, train_config
 from speedpaper_jax.config.files import load
 from speedpaper_jax.distributed import parallel
+from speedpaper_jax.files import rules
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.interop import conversion
 from speedpaper_jax.models import registry
@@ -51,6 +54,26 @@ def tiny_network(monkeypatch):
   monkeypatch.setattr(registry, "create", create)
   monkeypatch.setattr(models, "create", create)
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leaves JAX's settings as they are
+
+
+@pytest.fixture(params=["as they are", "with more fields"], autouse=True)
+def defaults(request, monkeypatch):
+  """Today's, and what a later version may come to have besides."""
+  if request.param == "as they are":
+    return
+
+  def later_config():
+    config = defaults_now()
+    config.later = 0.5
+    config.data.augmentation.later = "on"
+    config.laters = ml_collections.ConfigDict({"and": {"deeper": (1, 2)}})
+    return config
+
+  defaults_now = train_config
+  for module in (saved, bn_recipe):
+    monkeypatch.setattr(module, "train_config", later_config)
+  for later in ("later", "data.augmentation.later", "laters.and.deeper"):
+    monkeypatch.setitem(ranges.TRAIN, later, rules.Rule("anything", lambda value: True))
 
 
 @pytest.fixture(params=sorted(path.name for path in ALL.iterdir() if path.is_dir()))

@@ -19,9 +19,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+import speedpaper_jax
 from speedpaper_jax.config import ranges
-from speedpaper_jax.config.defaults import train_config
-from speedpaper_jax.config.files import flat_keys
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError
@@ -33,6 +32,10 @@ from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 PyTree = Any
+
+# Of a model directory, which later versions read, too. 1 stood nowhere, and its checkpoints had one
+# item for all; 2 has the weights apart.
+FORMAT = 2
 
 _RULES: rules.Rules = {
   "name": rules.one_of(registry.MODELS),
@@ -73,6 +76,7 @@ class Description:
     """The content of model.json."""
     content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
     return {
+      "format": FORMAT,
       **content,
       "class_names": list(self.class_names),
       "preprocessing": self.preprocessing.to_json(),
@@ -85,6 +89,7 @@ class Description:
     Raises:
       UserError: a key is missing, or its value is not valid.
     """
+    _check_format(content.get("format", 1))
     names = [field.name for field in dataclasses.fields(cls)]
     missing = [name for name in names if name not in content]
     if missing:
@@ -94,6 +99,15 @@ class Description:
     values["class_names"] = tuple(values["class_names"])
     values["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
     return cls(**values)
+
+
+def _check_format(number: Any) -> None:
+  rules.whole(1, 2**31 - 1).check("format", number)
+  if number > FORMAT:
+    raise UserError(
+      f"its format is {number}, and version {speedpaper_jax.__version__} knows those up to "
+      f"{FORMAT}; use the version that wrote it, or a newer one."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,22 +172,13 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   """Reads config.json.
 
   Raises:
-    UserError: it is missing, damaged or of another version of this package.
+    UserError: it is missing, damaged or of another version.
   """
   config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
-  present = set(flat_keys(config))
-  missing = [key for key in flat_keys(train_config()) if key not in present]
-  if missing:
-    raise UserError(
-      f"{path / 'config.json'} has no '{missing[0]}': it is damaged, or of another version of this "
-      "package."
-    )
   try:
     ranges.check_fields(config)
   except UserError as error:
-    raise UserError(
-      f"{path / 'config.json'} is damaged, or of another version of this package: {error}"
-    ) from error
+    raise UserError(f"{path / 'config.json'} is damaged, or of another version: {error}") from error
   return config
 
 
@@ -187,9 +192,7 @@ def load_description(path: pathlib.Path) -> Description:
   try:
     return Description.from_json(content)
   except UserError as error:
-    raise UserError(
-      f"{path / 'model.json'} is damaged, or of another version of this package: {error}"
-    ) from error
+    raise UserError(f"{path / 'model.json'} is damaged, or of another version: {error}") from error
 
 
 def check_vacant(path: pathlib.Path) -> None:

@@ -130,7 +130,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the comparison or of one of its runs is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", _SUMMARY)
   factor, seeds = FACTORS[config["benefit"]], config["seeds"]
   cells = [

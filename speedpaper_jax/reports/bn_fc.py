@@ -48,7 +48,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", {"test_variance": rules.ABOVE_ZERO})
   arrays = _read_arrays(directory, config)
   layers = evenly_spaced(range(arrays["with/inputs"].shape[1]), _MOST_LAYERS)

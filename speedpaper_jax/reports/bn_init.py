@@ -64,7 +64,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", _SUMMARY)
   arrays = _read_arrays(directory, summary)
   deep, trained = config["deep"], config["trained"]

@@ -64,7 +64,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the comparison or of one of its runs is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", _summary_rules(len(config["seeds"])))
   arms = [arm for arm in NAMES if arm in summary["arms"]]
   if config["baseline"] not in arms:

@@ -52,7 +52,7 @@ class _Run:
     counted = sessions.that_count(sessions.read(directory))
     return cls(
       label,
-      dict(flatten(contents.read(directory, "config.json", _CONFIG))),
+      dict(flatten(contents.read_config(directory, _CONFIG))),
       summary if ended else None,
       directory.metrics(),
       sessions.commands(counted, summary.get("command", "")) if ended else (),

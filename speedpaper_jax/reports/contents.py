@@ -34,7 +34,21 @@ def read(directory: RunDirectory, name: str, of: rules.Rules) -> dict[str, Any]:
   Raises:
     UserError: it is missing or damaged.
   """
-  content = directory.read(name)
+  return _checked(directory, name, directory.read(name), of)
+
+
+def read_config(directory: RunDirectory, of: rules.Rules) -> dict[str, Any]:
+  """Reads config.json, with today's defaults where it was written before there were such fields.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
+  return _checked(directory, "config.json", directory.read_config(), of)
+
+
+def _checked(
+  directory: RunDirectory, name: str, content: dict[str, Any], of: rules.Rules
+) -> dict[str, Any]:
   try:
     rules.check(content, of)
   except UserError as error:

@@ -57,7 +57,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", _SUMMARY)
   networks = summary["networks"]
   summary["networks"] = {name: contents.with_nan(networks[name]) for name in networks}

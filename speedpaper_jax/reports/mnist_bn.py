@@ -43,7 +43,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   directory.read("summary.json")
   axes = {f"{network}/percentiles": "TPU" for network in LABELS}
   axes |= covariate_shift_maps.axes(LABELS)

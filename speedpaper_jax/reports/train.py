@@ -96,7 +96,7 @@ def present(directory: RunDirectory) -> Page:
   Raises:
     UserError: a file of the run is missing or damaged.
   """
-  config = contents.read(directory, "config.json", _CONFIG)
+  config = contents.read_config(directory, _CONFIG)
   summary = contents.read(directory, "summary.json", _SUMMARY)
   description = contents.read(directory, "model.json", _DESCRIPTION)
   entries = directory.metrics()

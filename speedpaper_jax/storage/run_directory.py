@@ -31,6 +31,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from speedpaper_jax.config import saved
 from speedpaper_jax.config.files import flat_keys
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.files import json_files, lock, regular_files, rules
@@ -78,17 +79,21 @@ class RunDirectory:
       ) from error
 
   def read_config(self) -> dict[str, Any]:
-    """Reads config.json.
+    """Reads config.json, laid over today's defaults, see `config.saved`.
 
     Raises:
-      UserError: it is missing or damaged, or no config can have such keys.
+      UserError: it is missing or damaged, no config can have such keys, or it has a field that this
+        version does not know.
     """
     content = self.read("config.json")
     try:
       ml_collections.ConfigDict(content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-      raise UserError(f"{self.path / 'config.json'} is damaged: {error}") from error
-    return content
+      saved.check_known(content)
+      return saved.complete(content)
+    except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
+      raise UserError(
+        f"{self.path / 'config.json'} is damaged, or of another version: {error}"
+      ) from error
 
   def write(self, name: str, content: dict[str, Any]) -> None:
     """Writes one of the JSON files, whole or not at all; numbers that are not finite as null.
@@ -204,8 +209,7 @@ class RunDirectory:
         directory, or it cannot be written.
     """
     if (self.path / "config.json").exists():
-      saved = ml_collections.ConfigDict(self.read_config())
-      changes = _changes(saved, config)
+      changes = _changes(ml_collections.ConfigDict(self.read_config()), config)
       resuming.check(self.path, changes)
       return changes
     self.make()

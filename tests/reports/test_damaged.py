@@ -161,7 +161,7 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("train", "summary.json", {"machine": ["a"]}, "machine is .*; it must be a section"),
     ("train", "summary.json", {"command": 3}, "command is 3; it must be a text"),
     ("train", "config.json", {"batch_size": -1}, "batch_size is -1; it must be a whole number"),
-    ("train", "config.json", {"data": 7}, "data is 7; it must be a section"),
+    ("train", "config.json", {"data": 7}, "config.data is 7; it must be a section"),
     ("train", "model.json", {"class_names": [1]}, r"class_names is \[1\]; it must be a list"),
     ("train", "model.json", {"num_classes": -1}, "num_classes is -1; it must be a whole number"),
     ("bn_fc", "config.json", {"activation": "rleu"}, r"activation='rleu' is unknown"),
@@ -213,7 +213,7 @@ def test_what_files_hold_is_text_on_the_page(copy):
   config, model = directory.read("config.json"), directory.read("model.json")
   summary = directory.read("summary.json")
   config["data"]["name"] = config["duration"] = script
-  directory.write("config.json", {**config, script: script})
+  directory.write("config.json", {**config, script: ""})
   directory.write("model.json", {**model, "class_names": [script, script], "dialect": script})
   summary |= {"command": script, "machine": {script: script}, "versions": {script: script}}
   directory.write("summary.json", {**summary, "finished": script})
