@@ -13,10 +13,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 import speedpaper_jax
@@ -26,8 +24,7 @@ from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import rules
 from speedpaper_jax.models import registry
-from speedpaper_jax.steps import build, optim
-from speedpaper_jax.steps.step import TrainState
+from speedpaper_jax.steps import build
 from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
 
@@ -142,17 +139,15 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
   """
   config, description = load_config(path), load_description(path)
   network = build.build_inference_model(config, description.num_classes, mesh)
-  # The state's shapes do not depend on the learning rate.
-  optimizer = optim.make_optimizer(config.optimizer, optax.constant_schedule(0.0))
-  template = build.state_template(config, network, optimizer, mesh)
+  template = build.variables_template(config, network, mesh)
   directory = RunDirectory(path)
   with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
-    restored = saved.restore(template, step)
+    restored = saved.restore_weights(template, step)
   if restored is None:
     raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
-  found_step, state, _ = restored
-  _check_finite(state.evaluated, directory.checkpoints, found_step)
-  return LoadedModel(found_step, config, description, network, state.evaluated)
+  found_step, variables, _ = restored
+  _check_finite(variables, directory.checkpoints, found_step)
+  return LoadedModel(found_step, config, description, network, variables)
 
 
 def _check_finite(variables: PyTree, path: pathlib.Path, step: int) -> None:
@@ -221,8 +216,7 @@ def write(
 
   Args:
     path: of a directory that does not exist yet, or is empty.
-    config: `train_config()` with the sections model, batch_norm and data as they were trained;
-      optimiser and averaging, of which there is nothing to keep, are set to none.
+    config: `train_config()` with the sections model, batch_norm and data as they were trained.
     description: the content of model.json, as `Description.to_json` gives it; more may stand there.
     variables: `params` and `batch_stats` of the network, training's auxiliary heads included where
       the config has them.
@@ -234,11 +228,6 @@ def write(
   """
   check_vacant(path)
   Description.from_json(description)
-  config = config.copy_and_resolve_references()
-  config.optimizer.update(name="sgd", momentum=0.0, l2=0.0, clip_norm=0.0)
-  config.average_decay = 0.0
-  optimizer = optim.make_optimizer(config.optimizer, optax.constant_schedule(0.0))
-  state = TrainState.create(jax.tree.map(jnp.asarray, variables), optimizer, with_average=False)
   whole = path.resolve()
   incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
   shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left
@@ -247,7 +236,7 @@ def write(
     incomplete.start(config)
     incomplete.write("model.json", dict(description))
     with contextlib.closing(Checkpoints(incomplete.checkpoints)) as saved:
-      saved.save(step, state.replace(step=jnp.int32(step)), {"seconds": 0.0, "devices": 1})
+      saved.save(step, variables, {})
     incomplete.path.replace(whole)
   except OSError as error:
     raise UserError(f"'{path}' cannot be written: {error.strerror or error}.") from error

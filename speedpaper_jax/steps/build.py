@@ -187,6 +187,17 @@ def initial_state(
   return parallel.replicate(mesh, jax.jit(draw)())
 
 
+def variables_template(
+  config: ml_collections.ConfigDict, model: nn.Module, mesh: Mesh
+) -> dict[str, Any]:
+  """Shapes, dtypes and shardings of `params` and `batch_stats`, on all devices."""
+
+  def draw() -> dict[str, Any]:
+    return {"batch_stats": {}, **_draw_variables(config, model)}
+
+  return parallel.replicated_template(mesh, draw)
+
+
 def state_template(
   config: ml_collections.ConfigDict,
   model: nn.Module,
@@ -201,12 +212,17 @@ def state_template(
 def _draw_state(
   config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
+  variables = _draw_variables(config, model)
+  return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+
+
+def _draw_variables(config: ml_collections.ConfigDict, model: nn.Module) -> dict[str, Any]:
   size = config.data.image_size
   images = jnp.zeros((1, size, size, 3))
-  variables = model.init(jax.random.key(config.seed), images, train=False)
+  variables = dict(model.init(jax.random.key(config.seed), images, train=False))
   variables["params"] = jax.tree.map(
     lambda x, is_kernel: config.model.initial_scale * x if is_kernel else x,
     variables["params"],
     optim.kernel_mask(variables["params"]),
   )
-  return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+  return variables

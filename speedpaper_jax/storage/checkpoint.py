@@ -1,15 +1,18 @@
 """Checkpoints of a run: written by Orbax in the background, verified by a digest of every leaf.
 
-The state is the same on all devices, so that the main process has all of it. It alone reads and
-writes; the others get from it what it has read, over the network.
+Each has up to three items: "weights", all that inference takes; "training", the rest of the state;
+and "record", what is known besides, with the digests. The state is the same on all devices, so that
+the main process has all of it. It alone reads and writes; the others get from it what it has read,
+over the network.
 """
 
+import dataclasses
 import errno
 import json
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +26,13 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.storage import resuming
 
 PyTree = Any
+Digests = dict[str, str]  # name of a leaf → its kind and its digest, see `digests`
+
+WEIGHTS, TRAINING = "weights", "training"
+_PARTS_OF_WEIGHTS = ("params", "batch_stats", "average")
+_AVERAGE = "average/"
+# Of version 0.1.0: one item for the whole state.
+_STATE = "state"
 
 
 class Checkpoints:
@@ -70,7 +80,7 @@ class Checkpoints:
         read_only=self._read_only,
         multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
       ),
-      item_names=("state", "record"),
+      item_names=(WEIGHTS, TRAINING, "record", _STATE),
     )
 
   def protect(self, step: int | None) -> None:
@@ -84,7 +94,8 @@ class Checkpoints:
 
     Args:
       step: its number.
-      state: a pytree of replicated arrays, which may be donated once this returns.
+      state: a mapping or dataclass of replicated arrays, which may be donated once this returns.
+        Its `params`, `batch_stats` and `average` are the weights.
       record: JSON values to keep with it.
 
     Raises:
@@ -92,14 +103,14 @@ class Checkpoints:
     """
     if self._manager is None or step in self._manager.all_steps():
       return
-    host = jax.device_get(state)
-    record = {**record, "digests": digests(host)}
-    items = ocp.args.Composite(
-      state=ocp.args.StandardSave(host),
+    items = {name: jax.device_get(item) for name, item in _items(state).items()}
+    record = {**record, "digests": {name: digests(item) for name, item in items.items()}}
+    arguments = ocp.args.Composite(
       record=ocp.args.JsonSave({**record, "digest": _record_digest(record)}),
+      **{name: ocp.args.StandardSave(item) for name, item in items.items()},
     )
     try:
-      is_saved = self._manager.save(step, args=items)
+      is_saved = self._manager.save(step, args=arguments)
     except Exception as error:  # whatever the file system or Orbax say
       raise self._not_written(error) from error
     if not is_saved:  # Orbax takes steps in their order only
@@ -161,11 +172,30 @@ class Checkpoints:
       UserError: there are checkpoints, but none is whole, or not the one that was asked for, or it
         holds other arrays than `template`.
     """
+    return self._restore(template, step, self._read)
+
+  def restore_weights(
+    self, template: PyTree, step: int | None = None
+  ) -> tuple[int, PyTree, dict[str, Any]] | None:
+    """As `restore`, of what inference takes: the average where there is one. Nothing else is read.
+
+    Args:
+      template: of `params` and `batch_stats`.
+      step: of the one to read; None for the newest.
+    """
+    return self._restore(template, step, self._read_weights)
+
+  def _restore(
+    self, template: PyTree, step: int | None, read_one: "_Read"
+  ) -> tuple[int, PyTree, dict[str, Any]] | None:
     host: PyTree = None
 
     def read() -> tuple[int, dict[str, Any]] | None:
       nonlocal host
-      found = self._read_newest(template) if step is None else self._read_one(template, step)
+      if step is None:
+        found = self._read_newest(template, read_one)
+      else:
+        found = self._read_that(step, template, read_one)
       if found is None:
         return None
       found_step, host, record = found
@@ -178,12 +208,14 @@ class Checkpoints:
     state = jax.tree.map(lambda leaf, wanted: from_host(leaf, wanted.sharding), host, template)
     return found[0], state, found[1]
 
-  def _read_newest(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
+  def _read_newest(
+    self, template: PyTree, read_one: "_Read"
+  ) -> tuple[int, PyTree, dict[str, Any]] | None:
     assert self._manager is not None
     damaged = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        state, record = self._read(step, template)
+        state, record = read_one(step, template)
       except UserError:
         raise
       except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files.
@@ -200,14 +232,16 @@ class Checkpoints:
       )
     return None
 
-  def _read_one(self, template: PyTree, step: int) -> tuple[int, PyTree, dict[str, Any]]:
+  def _read_that(
+    self, step: int, template: PyTree, read_one: "_Read"
+  ) -> tuple[int, PyTree, dict[str, Any]]:
     assert self._manager is not None
     steps = sorted(self._manager.all_steps())
     if step not in steps:
       listed = ", ".join(map(str, steps)) or "none"
       raise UserError(f"{self._directory} has no checkpoint of step {step}; it has: {listed}.")
     try:
-      return step, *self._read(step, template)
+      return step, *read_one(step, template)
     except UserError:
       raise
     except Exception as error:
@@ -216,22 +250,17 @@ class Checkpoints:
       ) from error
 
   def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
-    assert self._manager is not None
-    record = self._manager.restore(
-      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-    ).record
-    if record.pop("digest") != _record_digest(record):
-      raise ValueError("the digest of its record differs")
-    expected = record.pop("digests")
-    sources = self._check_fits(step, expected, template)
-    state = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-    ).state
-    found = digests(state)
-    changed = [name for name in expected if found.get(name) != expected[name]]
-    if changed:
-      raise ValueError(f"the digest of {changed[0]} differs ({len(changed)} leaves in all)")
-    leaves = dict(_named_leaves(state))
+    record, expected = self._read_record(step)
+    if TRAINING not in expected and _STATE not in expected:
+      raise UserError(
+        f"Checkpoint {step} in {self._directory} holds weights, not a run that could go on; name "
+        f"its directory in config.init_from, and another --workdir."
+      )
+    saved, wanted = _kinds_of(expected), _kinds(template)
+    sources = resuming.sources(saved, wanted)
+    dropped = {name for name in saved if resuming.may_be_dropped(name)}
+    self._check_fits(step, saved.keys() - dropped, saved, wanted, sources)
+    leaves = self._read_items(step, expected)
 
     def carry_over(name: str, wanted: Any) -> np.ndarray:
       source = sources[name]
@@ -243,36 +272,79 @@ class Checkpoints:
     carried = [carry_over(*named) for named in _named_leaves(template)]
     return jax.tree.unflatten(jax.tree.structure(template), carried), record
 
+  def _read_weights(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    record, by_item = self._read_record(step)
+    expected = {name: by_item[name] for name in (WEIGHTS, _STATE) if name in by_item}
+    saved, wanted = _kinds_of(expected), _kinds(template)
+    prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in saved) else ""
+    parts = tuple(f"{prefix}{part}/" for part in _PARTS_OF_WEIGHTS)
+    sources: dict[str, str | None] = {name: f"{prefix}{name}" for name in wanted}
+    needed = {name for name in saved if name.startswith(parts)}
+    self._check_fits(step, needed, saved, wanted, sources)
+    leaves = self._read_items(step, expected)
+    chosen = [leaves[f"{prefix}{name}"] for name, _ in _named_leaves(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), chosen), record
+
+  def _read_record(self, step: int) -> tuple[dict[str, Any], dict[str, Digests]]:
+    """What is kept with the state, and the digests of each item."""
+    assert self._manager is not None
+    record = self._manager.restore(
+      step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+    ).record
+    if record.pop("digest") != _record_digest(record):
+      raise ValueError("the digest of its record differs")
+    expected = record.pop("digests")
+    has_items = all(isinstance(each, dict) for each in expected.values())
+    return record, expected if has_items else {_STATE: expected}
+
+  def _read_items(self, step: int, expected: Mapping[str, Digests]) -> dict[str, np.ndarray]:
+    """The leaves of some items by name, as they were saved."""
+    assert self._manager is not None
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore() for name in expected})
+    )
+    leaves: dict[str, np.ndarray] = {}
+    for item, of_leaves in expected.items():
+      found = digests(restored[item])
+      changed = [name for name in of_leaves if found.get(name) != of_leaves[name]]
+      if changed:
+        raise ValueError(f"the digest of {changed[0]} differs ({len(changed)} leaves in all)")
+      leaves.update(_named_leaves(restored[item]))
+    return leaves
+
   def _check_fits(
-    self, step: int, expected: dict[str, str], template: PyTree
-  ) -> dict[str, str | None]:
+    self,
+    step: int,
+    needed: Collection[str],
+    saved: Mapping[str, str],
+    wanted: Mapping[str, str],
+    sources: Mapping[str, str | None],
+  ) -> None:
     """Tells an undamaged checkpoint of something else from a damaged one.
 
-    Returns:
-      For each leaf of the template the name of the saved one, or None for zeros.
+    Args:
+      step: of the checkpoint.
+      needed: leaves of it that have to go somewhere.
+      saved: dtypes and shapes of all its leaves.
+      wanted: those of the template.
+      sources: for each leaf of the template the name of the saved one, or None for zeros.
     """
-    saved = {name: digest.partition(" ")[0] for name, digest in expected.items()}
-    wanted = {name: _kind(leaf) for name, leaf in _named_leaves(template)}
-    sources = resuming.sources(saved, wanted)
     kinds = [
       (name, saved.get(source, "absent"), wanted[name])
       for name, source in sources.items()
       if source is not None
     ]
-    left_over = saved.keys() - set(sources.values())
+    used = set(sources.values())
     kinds += [
-      (name, saved[name], "absent")
-      for name in saved
-      if name in left_over and not resuming.may_be_dropped(name)
+      (name, saved[name], "absent") for name in saved if name in needed and name not in used
     ]
-    for name, found, needed in kinds:
-      if found != needed:
+    for name, found, of_template in kinds:
+      if found != of_template:
         raise UserError(
           f"Checkpoint {step} in {self._directory} is of a run with another config: its {name} is "
-          f"{found}, not {needed}. Choose another --workdir, or the config that is saved in this "
-          f"one's config.json."
+          f"{found}, not {of_template}. Choose another --workdir, or the config that is saved in "
+          f"this one's config.json."
         )
-    return sources
 
   def _set_aside(self, steps: list[int]) -> None:
     if not steps:
@@ -322,7 +394,24 @@ class _NewestAndOne(checkpoint_managers.PreservationPolicy):
     ]
 
 
-def digests(state: PyTree) -> dict[str, str]:
+# Reads one checkpoint by its step and a template.
+_Read = Callable[[int, PyTree], tuple[PyTree, dict[str, Any]]]
+
+
+def _items(state: PyTree) -> dict[str, dict[str, PyTree]]:
+  """The items of a state that have arrays, with their parts."""
+  if isinstance(state, Mapping):
+    parts = dict(state)
+  else:
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+  items: dict[str, dict[str, PyTree]] = {WEIGHTS: {}, TRAINING: {}}
+  for name, part in parts.items():
+    if jax.tree.leaves(part):
+      items[WEIGHTS if name in _PARTS_OF_WEIGHTS else TRAINING][name] = part
+  return {name: item for name, item in items.items() if item}
+
+
+def digests(state: PyTree) -> Digests:
   """Dtype, shape and CRC-32 of the bytes of each leaf, by its path in the tree.
 
   Returns:
@@ -340,6 +429,20 @@ def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]
+
+
+def _kinds(tree: PyTree) -> dict[str, str]:
+  """Dtype and shape of each leaf by name."""
+  return {name: _kind(leaf) for name, leaf in _named_leaves(tree)}
+
+
+def _kinds_of(expected: Mapping[str, Digests]) -> dict[str, str]:
+  """The same of all leaves of some items, from their digests."""
+  return {
+    name: digest.partition(" ")[0]
+    for of_leaves in expected.values()
+    for name, digest in of_leaves.items()
+  }
 
 
 def _kind(leaf: Any) -> str:

@@ -20,7 +20,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.model_directory import Description
 from speedpaper_jax.models import registry
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import build, optim
 
 SIZE, CLASSES = 8, 3
 DESCRIPTION = Description(
@@ -98,7 +98,7 @@ def test_what_else_the_description_says_is_kept(written):
 def test_writing_leaves_the_config_as_it_is(written, config):
   assert (config.optimizer.momentum, config.average_decay) == (0.9, 0.9)
   saved = model_directory.load_config(written)
-  assert (saved.optimizer.name, saved.optimizer.momentum, saved.average_decay) == ("sgd", 0, 0)
+  assert saved.to_json() == config.to_json()
 
 
 def test_a_directory_that_holds_a_run_is_not_written(copy, config, variables):
@@ -166,6 +166,16 @@ def test_a_bad_description_is_not_written(tmp_path, config, variables):
 def test_a_network_without_classes_has_no_names():
   content = {**DESCRIPTION.to_json(), "num_classes": 0, "class_names": []}
   assert Description.from_json(content).class_names == ()
+
+
+def test_no_optimizer_is_built_to_load_and_to_write(
+  written, config, variables, tmp_path, monkeypatch
+):
+  monkeypatch.delattr(optim, "make_optimizer")
+  load(written)
+  model_directory.write(tmp_path / "new", config, DESCRIPTION.to_json(), variables)
+  assert not list((tmp_path / "new" / "checkpoints").glob("*/training"))
+  assert list((tmp_path / "new" / "checkpoints").glob("*/weights"))
 
 
 class TestDamage:

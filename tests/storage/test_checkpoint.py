@@ -26,13 +26,16 @@ def open_checkpoints(directory, **options):
 
 
 def make_values(step):
-  """The kernel is large enough to get a file of its own from Orbax."""
+  """Kernel and velocity are large enough to get a file of their own from Orbax."""
   generator = np.random.default_rng(step)
   return {
-    "kernel": generator.standard_normal((200, 300)).astype(np.float32),
-    "half": generator.standard_normal(7).astype(jnp.bfloat16),
+    "params": {"kernel": generator.standard_normal((200, 300)).astype(np.float32)},
+    "batch_stats": {},
     "step": np.int32(step),
-    "empty": {},
+    "opt_state": {
+      "velocity": generator.standard_normal((200, 300)).astype(np.float32),
+      "half": generator.standard_normal(7).astype(jnp.bfloat16),
+    },
   }
 
 
@@ -61,9 +64,9 @@ def assert_restored(restored, step):
     assert np.asarray(leaf).tobytes() == np.asarray(expected).tobytes()
 
 
-def array_file(directory, step):
+def array_file(directory, step, item="weights"):
   """The largest file, which holds the bytes of the arrays."""
-  files = (path for path in (directory / str(step) / "state").rglob("*") if path.is_file())
+  files = (path for path in (directory / str(step) / item).rglob("*") if path.is_file())
   return max(files, key=lambda path: path.stat().st_size)
 
 
@@ -95,25 +98,25 @@ class TestWhole:
       parallel.make_mesh(), lambda: jax.tree.map(jnp.asarray, make_values(0))
     )
     _, state, _ = restore(directory, template)
-    assert state["kernel"].sharding == template["kernel"].sharding
+    assert state["params"]["kernel"].sharding == template["params"]["kernel"].sharding
 
   def test_restores_to_the_shardings_of_the_template(self, directory):
     save_all(directory, 3)
     mesh = parallel.make_mesh()
     by_rows = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
     template = make_state(0)
-    template["kernel"] = jax.device_put(template["kernel"], by_rows)
+    template["params"]["kernel"] = jax.device_put(template["params"]["kernel"], by_rows)
     _, state, _ = restore(directory, template)
-    assert state["kernel"].sharding == by_rows
-    np.testing.assert_array_equal(state["kernel"], make_state(3)["kernel"])
+    assert state["params"]["kernel"].sharding == by_rows
+    np.testing.assert_array_equal(state["params"]["kernel"], make_state(3)["params"]["kernel"])
 
   def test_arrays_may_be_donated_at_once(self, directory):
     state = make_state(3)
     overwrite = jax.jit(lambda tree: jax.tree.map(lambda x: -x, tree), donate_argnums=0)
     with open_checkpoints(directory) as checkpoints:
       checkpoints.save(3, state, {"seconds": 3 / 7})
-      overwrite({"kernel": state["kernel"], "half": state["half"]})
-      assert state["kernel"].is_deleted()
+      overwrite({"params": state["params"], "opt_state": state["opt_state"]})
+      assert state["params"]["kernel"].is_deleted()
     assert_restored(restore(directory), 3)
 
   def test_only_the_newest_are_kept(self, directory):
@@ -139,22 +142,27 @@ class TestDamage:
 
   @pytest.fixture(
     params=[
-      "bit flipped in an array",
+      "bit flipped in a weight",
+      "bit flipped in the optimiser's state",
       "array file cut off",
       "array file empty",
       "array file gone",
       "bit flipped in the record",
       "record is no JSON",
       "record gone",
-      "state gone",
+      "weights gone",
+      "training gone",
       "empty directory",
     ]
   )
   def damaged(self, directory, request):
     newest, array = directory / "10", array_file(directory, 10)
     match request.param:
-      case "bit flipped in an array":
+      case "bit flipped in a weight":
         flip_bit(array, 4 * array.stat().st_size)
+      case "bit flipped in the optimiser's state":
+        velocity = array_file(directory, 10, "training")
+        flip_bit(velocity, 4 * velocity.stat().st_size)
       case "array file cut off":
         array.write_bytes(array.read_bytes()[: array.stat().st_size // 2])
       case "array file empty":
@@ -168,8 +176,10 @@ class TestDamage:
         record_file(directory, 10).write_text("{")
       case "record gone":
         shutil.rmtree(newest / "record")
-      case "state gone":
-        shutil.rmtree(newest / "state")
+      case "weights gone":
+        shutil.rmtree(newest / "weights")
+      case "training gone":
+        shutil.rmtree(newest / "training")
       case "empty directory":
         shutil.rmtree(newest)
         newest.mkdir()
@@ -231,10 +241,10 @@ class TestDamage:
   def test_only_the_digest_finds_a_flipped_bit_in_an_array(self, directory, capsys):
     flip_bit(array_file(directory, 10), 4 * array_file(directory, 10).stat().st_size)
     with ocp.StandardCheckpointer() as checkpointer:
-      kernel = checkpointer.restore(directory / "10" / "state")["kernel"]
-    assert not np.array_equal(kernel, make_state(10)["kernel"])
+      kernel = checkpointer.restore(directory / "10" / "weights")["params"]["kernel"]
+    assert not np.array_equal(kernel, make_state(10)["params"]["kernel"])
     assert_restored(restore(directory), 3)
-    assert "the digest of kernel differs (1 leaves in all)" in capsys.readouterr().err
+    assert "the digest of params/kernel differs (1 leaves in all)" in capsys.readouterr().err
 
 
 class TestAnotherConfig:
@@ -244,14 +254,14 @@ class TestAnotherConfig:
     ("change", "message"),
     [
       (
-        {"kernel": np.zeros((200, 301), np.float32)},
-        r"kernel is float32\[200,300\], not float32\[200,301",
+        {"params": {"kernel": np.zeros((200, 301), np.float32)}},
+        r"params/kernel is float32\[200,300\], not float32\[200,301",
       ),
       (
-        {"kernel": np.zeros((200, 300), np.int32)},
-        r"kernel is float32\[200,300\], not int32\[200,300\]",
+        {"params": {"kernel": np.zeros((200, 300), np.int32)}},
+        r"params/kernel is float32\[200,300\], not int32\[200,300\]",
       ),
-      ({"average": np.zeros(3, np.float32)}, r"average is absent, not float32\[3\]"),
+      ({"other": np.zeros(3, np.float32)}, r"other is absent, not float32\[3\]"),
     ],
   )
   def test_is_refused_and_stays(self, directory, change, message):
@@ -264,8 +274,8 @@ class TestAnotherConfig:
   def test_an_array_more(self, directory):
     save_all(directory, 3)
     template = make_state(0)
-    del template["half"]
-    with pytest.raises(UserError, match=r"half is bfloat16\[7\], not absent"):
+    del template["opt_state"]
+    with pytest.raises(UserError, match=r"opt_state/half is bfloat16\[7\], not absent"):
       restore(directory, template)
 
 
@@ -311,12 +321,90 @@ class TestAnotherForm:
 
   def test_an_average_begins_as_a_copy(self, directory):
     params = {"kernel": np.float32([1, 2])}
-    self.save(directory, {"params": params})
-    state = self.restore(directory, {"params": params, "average": {"params": params}})
+    step = {"step": np.int32(3)}
+    self.save(directory, {"params": params, **step})
+    state = self.restore(directory, {"params": params, "average": {"params": params}, **step})
     negate = jax.jit(lambda tree: jax.tree.map(lambda x: -x, tree), donate_argnums=0)
     negated = negate(state)
     np.testing.assert_array_equal(negated["params"]["kernel"], [-1, -2])
     np.testing.assert_array_equal(negated["average"]["params"]["kernel"], [-1, -2])
+
+
+TRAINED = {
+  "params": {"kernel": np.float32([1, 2])},
+  "batch_stats": {"mean": np.float32([3])},
+  "opt_state": {"trace": np.float32([4])},
+}
+VARIABLES = {name: TRAINED[name] for name in ("params", "batch_stats")}
+
+
+class TestWeights:
+  """What inference takes of a checkpoint, and nothing else."""
+
+  def save(self, directory, state):
+    with open_checkpoints(directory) as checkpoints:
+      for step in (3, 10):
+        checkpoints.save(step, parallel.replicate(parallel.make_mesh(), state), {"seconds": 1.0})
+
+  def restore(self, directory, template=VARIABLES, **options):
+    template = parallel.replicate(parallel.make_mesh(), template)
+    with open_checkpoints(directory, read_only=True) as checkpoints:
+      return checkpoints.restore_weights(template, **options)
+
+  def test_of_training(self, directory):
+    self.save(directory, TRAINED)
+    step, variables, record = self.restore(directory)
+    assert (step, record) == (10, {"seconds": 1.0})
+    assert jax.tree.map(np.ndarray.tolist, jax.device_get(variables)) == {
+      "params": {"kernel": [1, 2]},
+      "batch_stats": {"mean": [3]},
+    }
+    assert self.restore(directory, step=3)[0] == 3
+
+  def test_the_average_where_there_is_one(self, directory):
+    average = {"params": {"kernel": np.float32([5, 6])}, "batch_stats": {"mean": np.float32([7])}}
+    self.save(directory, {**TRAINED, "average": average})
+    _, variables, _ = self.restore(directory)
+    np.testing.assert_array_equal(variables["params"]["kernel"], [5, 6])
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], [7])
+
+  def test_of_a_network_without_batch_normalization(self, directory):
+    self.save(directory, {**TRAINED, "batch_stats": {}})
+    _, variables, _ = self.restore(directory, {**VARIABLES, "batch_stats": {}})
+    assert variables["batch_stats"] == {}
+
+  def test_damage_to_the_rest_does_not_matter(self, directory):
+    self.save(directory, TRAINED)
+    shutil.rmtree(directory / "10" / "training")
+    assert self.restore(directory)[0] == 10
+
+  @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+  def test_damage_to_them_does(self, directory, capsys):
+    self.save(directory, TRAINED)
+    shutil.rmtree(directory / "10" / "weights")
+    assert self.restore(directory)[0] == 3
+    assert "warning: checkpoint 10 is damaged and left out" in capsys.readouterr().err
+
+  @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+      (
+        {"params": {"kernel": np.zeros(3, np.float32)}},
+        r"params/kernel is float32\[2\], not float",
+      ),
+      ({"params": {}}, r"params/kernel is float32\[2\], not absent"),
+      ({"batch_stats": {"var": np.float32([1])}}, r"batch_stats/var is absent, not float32\[1\]"),
+    ],
+  )
+  def test_of_another_network(self, directory, change, message):
+    self.save(directory, TRAINED)
+    with pytest.raises(UserError, match=message):
+      self.restore(directory, {**VARIABLES, **change})
+
+  def test_are_no_run_that_could_go_on(self, directory):
+    self.save(directory, VARIABLES)
+    with pytest.raises(UserError, match=r"Checkpoint 10 in .* holds weights, not a run that could"):
+      restore(directory, parallel.replicate(parallel.make_mesh(), TRAINED))
 
 
 class TestDigests:
@@ -348,4 +436,8 @@ class TestDigests:
 
   def test_are_kept_as_json(self, directory):
     save_all(directory, 3)
-    assert json.loads(record_file(directory, 3).read_text())["digests"] == digests(make_state(3))
+    state = make_state(3)
+    assert json.loads(record_file(directory, 3).read_text())["digests"] == {
+      "weights": digests({"params": state["params"]}),
+      "training": digests({"step": state["step"], "opt_state": state["opt_state"]}),
+    }

@@ -16,7 +16,9 @@ from PIL import Image
 from benchmarks.survive_kills import TIMINGS
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.files import load
-from speedpaper_jax.data.normalization import Normalization
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.distributed.interrupts import Interrupted
 from speedpaper_jax.distributed.watchdog import Watchdog
@@ -389,7 +391,15 @@ class TestRemovedCheckpoints:
 
 
 def test_converted_weights_are_no_run(config, tmp_path):
-  """They lie in a directory of the same form, at step 0."""
+  tiny.write_model_directory(
+    tmp_path, tuple("0123456789"), Preprocessing(EvaluationCrop(16), DEFAULT)
+  )
+  with pytest.raises(UserError, match=r"holds weights, not a run .* config\.init_from"):
+    train.run(config, RunDirectory(tmp_path))
+
+
+def test_those_of_version_0_1_0_are_none_either(config, tmp_path):
+  """They had a whole state, at step 0."""
   directory = RunDirectory(tmp_path / "converted")
   directory.start(config)
   with contextlib.closing(Checkpoints(directory.checkpoints)) as saved:
@@ -657,7 +667,7 @@ def test_images_that_are_too_small_are_refused_before_anything_is_written(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_resumes_from_the_checkpoint_before_a_damaged_one(config, directory, capsys):
   expected = train.run(config, directory)
-  for path in (directory.checkpoints / "12" / "state").rglob("manifest.ocdbt"):
+  for path in (directory.checkpoints / "12" / "training").rglob("manifest.ocdbt"):
     path.write_bytes(b"")
   assert train.run(config, directory)["eval"] == expected["eval"]
   printed = capsys.readouterr()
