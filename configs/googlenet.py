@@ -46,7 +46,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   config.optimizer.name = "sgd"
   config.optimizer.learning_rate = 0.0015 if is_imagenet else 0.01
   config.optimizer.base_batch_size = 32
-  config.optimizer.momentum = 0.9  # section 6
+  config.optimizer.sgd.momentum = 0.9  # section 6
   config.optimizer.l2 = 2e-4  # ours
   # Lowered by 4 % every 8 epochs. A run shorter than the paper's goes through the same rates in its
   # own time; ours.

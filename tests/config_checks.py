@@ -53,8 +53,8 @@ def check_shapes(config, data):
 def check_rmsprop_recipe(config):
   """On ImageNet, what Inception-v3, Inception-v4 and the Inception-ResNets have in common."""
   optimizer = config.optimizer
-  assert (optimizer.name, optimizer.momentum) == ("rmsprop", 0.9)
-  assert (optimizer.rmsprop_decay, optimizer.rmsprop_epsilon) == (0.9, 1.0)
+  assert (optimizer.name, optimizer.rmsprop.momentum) == ("rmsprop", 0.9)
+  assert (optimizer.rmsprop.decay, optimizer.rmsprop.eps) == (0.9, 1.0)
   assert optimizer.learning_rate == 0.045
   assert optimizer.l2 == 4e-5
   assert config.batch_size == optimizer.base_batch_size
@@ -64,6 +64,6 @@ def check_rmsprop_recipe(config):
   assert config.average_decay == 0.9999
   assert config.model.dropout_rate == 0.2  # 0.8 are kept
   assert (config.batch_norm.statistics, config.batch_norm.virtual_batch_size) == ("group", 32)
-  assert (config.batch_norm.decay, config.batch_norm.epsilon) == (0.9997, 1e-3)
+  assert (config.batch_norm.decay, config.batch_norm.epsilon) == (0.9997, None)
   assert config.data.image_size == 299
   assert config.data.augmentation.area_range == (0.05, 1.0)

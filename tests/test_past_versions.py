@@ -5,7 +5,6 @@ import pathlib
 import re
 import shutil
 
-import ml_collections
 import numpy as np
 import pytest
 import tiny
@@ -13,7 +12,9 @@ from absl.testing import flagsaver
 
 from speedpaper_jax import convert, evaluate, models, predict, report, reports
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.config import bn_recipe, ranges, saved, train_config
+from speedpaper_jax.config import defaults as defaults_module
+from speedpaper_jax.config.changes import SAME_TRAINING
+from speedpaper_jax.config.field import Field
 from speedpaper_jax.config.files import load
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.files import rules
@@ -62,18 +63,9 @@ def defaults(request, monkeypatch):
   if request.param == "as they are":
     return
 
-  def later_config():
-    config = defaults_now()
-    config.later = 0.5
-    config.data.augmentation.later = "on"
-    config.laters = ml_collections.ConfigDict({"and": {"deeper": (1, 2)}})
-    return config
-
-  defaults_now = train_config
-  for module in (saved, bn_recipe):
-    monkeypatch.setattr(module, "train_config", later_config)
-  for later in ("later", "data.augmentation.later", "laters.and.deeper"):
-    monkeypatch.setitem(ranges.TRAIN, later, rules.Rule("anything", lambda value: True))
+  for name, default in {"later": 0.5, "data.augmentation.later": "on", "a.b.c": (1, 2)}.items():
+    field = Field(default, rules.Rule("anything", lambda value: True), SAME_TRAINING)
+    monkeypatch.setitem(defaults_module.TRAIN, name, field)
 
 
 @pytest.fixture(params=sorted(path.name for path in ALL.iterdir() if path.is_dir()))

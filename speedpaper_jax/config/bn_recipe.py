@@ -74,7 +74,7 @@ def variant_config(
 
   config.optimizer.name = "sgd"
   config.optimizer.learning_rate = variant.learning_rate
-  config.optimizer.momentum = 0.9  # ours; GoogLeNet's
+  config.optimizer.sgd.momentum = 0.9  # ours; GoogLeNet's
   config.optimizer.l2 = 4e-5 if variant.accelerated else 2e-4  # ours; a fifth, as in 4.2.1
   # GoogLeNet lowers its rate by 4 % every 8 epochs, the accelerated networks six times as often.
   config.optimizer.schedule.name = "exponential"

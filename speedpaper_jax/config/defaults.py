@@ -1,94 +1,166 @@
-"""The complete config of the training loop; experiments change a few lines of it."""
+"""The complete config of the training loop, field by field; experiments change a few of them.
+
+Durations are text: a number and a unit out of steps, epochs and examples, as in "1.5 epochs".
+Rates and lengths that follow from fields are computed when training starts, so that a field may be
+changed on the command line, as in `--config.batch_size=64`.
+"""
+
+from collections.abc import Mapping
 
 import ml_collections
+from ml_collections import config_dict
+
+from speedpaper_jax.config import changes, durations, optimizers
+from speedpaper_jax.config.field import Field
+from speedpaper_jax.data import augment
+from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, SMALLEST_FRACTION
+from speedpaper_jax.files.rules import (
+  ABOVE_ZERO,
+  AT_LEAST_ZERO,
+  FRACTION_BELOW_ONE,
+  IMAGE_SIZE,
+  NAME,
+  ROWS,
+  SEED,
+  SWITCH,
+  TEXT,
+  Rule,
+  between,
+  one_of,
+  or_nothing,
+  several,
+)
+from speedpaper_jax.papers.networks import NETWORKS
+
+_DURATION = Rule(
+  "a duration, a number and a unit, as in '15 epochs', '200 steps' or '1e6 examples'",
+  durations.is_valid,
+)
+_DURATIONS = Rule("durations, as in ('10 epochs', '20 epochs')", several(_DURATION).holds)
+_SCALES = Rule(
+  "three numbers above 0, or empty",
+  lambda value: several(ABOVE_ZERO, 3, 3).holds(value) or value in ((), []),
+)
+
+# Dotted name → default, what it may be, and what another value does to a run that goes on.
+TRAIN: Mapping[str, Field] = {
+  "experiment": Field("train", NAME, changes.EXPERIMENT),
+  # Directory of a trained network to take the first weights from.
+  "init_from": Field("", TEXT, changes.FIRST_WEIGHTS),
+  # Of weights, data order, augmentation and dropout.
+  "seed": Field(0, SEED, changes.SEED),
+  #
+  "model.name": Field("bn_inception", one_of(NETWORKS), changes.NETWORK),
+  # Whose implementation to match; empty for the model's default.
+  "model.dialect": Field("paper", TEXT, changes.NETWORK),
+  "model.activation": Field("relu", one_of(("relu", "sigmoid", "tanh")), changes.NETWORK),
+  # Of bn_inception; a dialect says it of others.
+  "model.local_response_norm": Field(False, SWITCH, changes.NETWORK),
+  "model.dropout_rate": Field(0.0, FRACTION_BELOW_ONE, changes.TRAINING_LOSS),
+  # Of the kernels' first values, times the network's own.
+  "model.initial_scale": Field(1.0, ABOVE_ZERO, changes.NETWORK),
+  # Of all but bn_inception; their loss counts with `aux_weight`.
+  "model.aux_heads": Field(False, SWITCH, changes.NETWORK),
+  # Of the Inception-ResNets' A, B and C; empty for the dialect's.
+  "model.residual_scales": Field((), _SCALES, changes.NETWORK),
+  # Of activations; parameters stay in float32.
+  "model.dtype": Field("float32", one_of(("float32", "bfloat16")), changes.ROUNDING),
+  #
+  "batch_norm.enabled": Field(True, SWITCH, changes.NETWORK),
+  # ε; None for the dialect's.
+  "batch_norm.epsilon": Field(None, or_nothing(ABOVE_ZERO), changes.STATISTICS),
+  # Of the moving averages; PyTorch's momentum is 1 - decay. None for the dialect's.
+  "batch_norm.decay": Field(None, or_nothing(FRACTION_BELOW_ONE), changes.STATISTICS),
+  "batch_norm.unbiased_running_variance": Field(True, SWITCH, changes.STATISTICS),
+  # What is normalised together: "global" the whole batch, "replica" each device's rows, "group"
+  # each `virtual_batch_size` rows, or the whole batch where that is smaller.
+  "batch_norm.statistics": Field(
+    "global", one_of(("global", "replica", "group")), changes.STATISTICS
+  ),
+  "batch_norm.virtual_batch_size": Field(32, ROWS, changes.STATISTICS),
+  # What evaluation uses: "moving_average", or "population": Algorithm 2 over so many batches.
+  "batch_norm.inference": Field(
+    "moving_average", one_of(("moving_average", "population")), changes.EVALUATION
+  ),
+  "batch_norm.population_batches": Field(32, ROWS, changes.EVALUATION),
+  # A key of `DATA_SETS`, or any image-classification data set of TFDS, prepared.
+  "data.name": Field("digits", NAME, changes.IMAGES),
+  # Where prepared data lies; empty for TFDS's own default.
+  "data.dir": Field("", TEXT, changes.SAME_TRAINING),
+  "data.train_split": Field("train", NAME, changes.IMAGES),
+  "data.eval_split": Field("test", NAME, changes.EVALUATION),
+  # Pixels, height and width.
+  "data.image_size": Field(32, IMAGE_SIZE, changes.IMAGE_SIZE),
+  # How much of an image evaluation looks at.
+  "data.eval_central_fraction": Field(1.0, between(SMALLEST_FRACTION, 1), changes.EVALUATION),
+  # "squash": as in TF-slim; "short_side": as in torchvision and timm.
+  "data.eval_resize": Field("squash", one_of(RESIZES), changes.EVALUATION),
+  "data.eval_interpolation": Field("bilinear", one_of(INTERPOLATIONS), changes.EVALUATION),
+  # Each as `data.augment.Augmentation` says.
+  **{
+    f"data.augmentation.{name}": Field(default, rule, changes.TRAINING_LOSS)
+    for name, (default, rule) in augment.FIELDS.items()
+  },
+  # Over all devices.
+  "batch_size": Field(32, ROWS, changes.BATCH),
+  "eval_batch_size": Field(128, ROWS, changes.SAME_TRAINING),
+  # Micro-batches to a step.
+  "accumulation_steps": Field(1, ROWS, changes.STATISTICS),
+  "duration": Field("15 epochs", _DURATION, changes.LENGTH),
+  # Any that Optax has; its options are in the section of its name.
+  "optimizer.name": Field("sgd", NAME, changes.OPTIMIZER),
+  # At a batch of `base_batch_size`; it grows with the batch.
+  "optimizer.learning_rate": Field(0.01, ABOVE_ZERO, changes.SCHEDULE),
+  "optimizer.base_batch_size": Field(32, ROWS, changes.SCHEDULE),
+  **{
+    f"optimizer.{name}.{option}": field
+    for name, options in optimizers.OPTIONS.items()
+    for option, field in options.items()
+  },
+  # ½·l2·‖w‖² in the loss, kernels only.
+  "optimizer.l2": Field(0.0, AT_LEAST_ZERO, changes.FROM_HERE_ON),
+  # Of the whole gradient; 0 for none.
+  "optimizer.clip_norm": Field(0.0, AT_LEAST_ZERO, changes.FROM_HERE_ON),
+  "optimizer.schedule.name": Field(
+    "constant", one_of(("constant", "exponential", "step", "cosine")), changes.SCHEDULE
+  ),
+  # Of "exponential" and "step".
+  "optimizer.schedule.factor": Field(0.96, ABOVE_ZERO, changes.SCHEDULE),
+  # Of "exponential", as is `staircase`.
+  "optimizer.schedule.interval": Field("1 epochs", _DURATION, changes.SCHEDULE),
+  "optimizer.schedule.staircase": Field(False, SWITCH, changes.SCHEDULE),
+  # Of "step".
+  "optimizer.schedule.boundaries": Field(("10 epochs",), _DURATIONS, changes.SCHEDULE),
+  "optimizer.schedule.warmup": Field("0 steps", _DURATION, changes.SCHEDULE),
+  "label_smoothing": Field(0.0, FRACTION_BELOW_ONE, changes.TRAINING_LOSS),
+  # Of each auxiliary head's loss.
+  "aux_weight": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),
+  # Of the average of parameters and batch_stats; 0 for none.
+  "average_decay": Field(0.0, FRACTION_BELOW_ONE, changes.AVERAGE),
+  # "jit": one global program; "pmap": each device its own, meeting at the end.
+  "parallel": Field("jit", one_of(("jit", "pmap")), changes.STATISTICS),
+  "log_every": Field("20 steps", _DURATION, changes.SAME_TRAINING),
+  "eval_every": Field("1 epochs", _DURATION, changes.SAME_TRAINING),
+  # After the last step, too, without augmentation.
+  "evaluate_training_images": Field(False, SWITCH, changes.SAME_TRAINING),
+  "checkpoint_every": Field("5 epochs", _DURATION, changes.SAME_TRAINING),
+  # The newest.
+  "checkpoints_to_keep": Field(2, ROWS, changes.SAME_TRAINING),
+  # The best evaluation's, too, which is saved even where none is due.
+  "keep_best": Field(True, SWITCH, changes.SAME_TRAINING),
+}
 
 
 def train_config() -> ml_collections.ConfigDict:
-  """Every field of the "train" experiment, with its default.
-
-  Durations are text: a number and a unit out of steps, epochs and examples, as in "1.5 epochs".
-  Rates and lengths that follow from fields are computed when training starts, so that a field may
-  be changed on the command line, as in `--config.batch_size=64`.
-  """
+  """Every field of the "train" experiment, with its default."""
   config = ml_collections.ConfigDict()
-  config.experiment = "train"
-  config.init_from = ""  # directory of a trained network to take the first weights from
-  config.seed = 0  # of weights, data order, augmentation and dropout
-
-  config.model = ml_collections.ConfigDict()
-  config.model.name = "bn_inception"
-  config.model.dialect = "paper"  # whose implementation to match; empty for the model's default
-  config.model.activation = "relu"  # relu, sigmoid, tanh
-  config.model.local_response_norm = False  # of bn_inception; a dialect says it of others
-  config.model.dropout_rate = 0.0
-  config.model.initial_scale = 1.0  # of the kernels' first values, times the network's own
-  config.model.aux_heads = False  # of all but bn_inception; their loss counts with `aux_weight`
-  config.model.residual_scales = ()  # of the Inception-ResNets' A, B and C; empty: the dialect's
-  config.model.dtype = "float32"  # of activations: float32, bfloat16; parameters stay in float32
-
-  config.batch_norm = ml_collections.ConfigDict()
-  config.batch_norm.enabled = True
-  config.batch_norm.epsilon = 1e-3
-  config.batch_norm.decay = 0.99  # of the moving averages; PyTorch's momentum is 1 - decay
-  config.batch_norm.unbiased_running_variance = True
-  # What is normalised together: "global" the whole batch, "replica" each device's rows, "group"
-  # each `virtual_batch_size` rows, or the whole batch where that is smaller.
-  config.batch_norm.statistics = "global"
-  config.batch_norm.virtual_batch_size = 32
-  # What evaluation uses: "moving_average", or "population": Algorithm 2 over so many batches.
-  config.batch_norm.inference = "moving_average"
-  config.batch_norm.population_batches = 32
-
-  config.data = ml_collections.ConfigDict()
-  config.data.name = "digits"  # or any image-classification data set of TFDS, prepared
-  config.data.dir = ""  # where prepared data lies; empty for TFDS's own default
-  config.data.train_split = "train"
-  config.data.eval_split = "test"
-  config.data.image_size = 32  # pixels, height and width
-  config.data.eval_central_fraction = 1.0  # how much of an image evaluation looks at
-  config.data.eval_resize = "squash"  # squash: as in TF-slim; short_side: as in torchvision, timm
-  config.data.eval_interpolation = "bilinear"  # bilinear, bicubic
-
-  config.data.augmentation = ml_collections.ConfigDict()
-  config.data.augmentation.crop = "none"  # none, shift, area
-  config.data.augmentation.shift = 0  # pixels after resizing, for crop="shift"
-  config.data.augmentation.area_range = (0.08, 1.0)  # of the image, for crop="area"
-  config.data.augmentation.flip = False
-  config.data.augmentation.photometric = 0.0  # strength, 1 the original's
-
-  config.batch_size = 32  # over all devices
-  config.eval_batch_size = 128
-  config.accumulation_steps = 1  # micro-batches to a step
-  config.duration = "15 epochs"
-
-  config.optimizer = ml_collections.ConfigDict()
-  config.optimizer.name = "sgd"  # sgd, adam, adagrad, rmsprop (TensorFlow's)
-  config.optimizer.learning_rate = 0.01  # at a batch of base_batch_size; grows with the batch
-  config.optimizer.base_batch_size = 32
-  config.optimizer.momentum = 0.9  # of sgd and rmsprop
-  config.optimizer.rmsprop_decay = 0.9
-  config.optimizer.rmsprop_epsilon = 1.0
-  config.optimizer.l2 = 0.0  # ½·l2·‖w‖² in the loss, kernels only
-  config.optimizer.clip_norm = 0.0  # of the whole gradient; 0 for none
-
-  config.optimizer.schedule = ml_collections.ConfigDict()
-  config.optimizer.schedule.name = "constant"  # constant, exponential, step, cosine
-  config.optimizer.schedule.factor = 0.96  # of exponential and step
-  config.optimizer.schedule.interval = "1 epochs"  # of exponential
-  config.optimizer.schedule.staircase = False  # of exponential
-  config.optimizer.schedule.boundaries = ("10 epochs",)  # of step
-  config.optimizer.schedule.warmup = "0 steps"
-
-  config.label_smoothing = 0.0
-  config.aux_weight = 0.0  # of each auxiliary head's loss
-  config.average_decay = 0.0  # of the average of parameters and batch_stats; 0 for none
-
-  config.parallel = "jit"  # jit: one global program; pmap: each device its own, meeting at the end
-
-  config.log_every = "20 steps"
-  config.eval_every = "1 epochs"
-  config.evaluate_training_images = False  # after the last step, too, without augmentation
-  config.checkpoint_every = "5 epochs"
-  config.checkpoints_to_keep = 2  # the newest
-  config.keep_best = True  # the best evaluation's, too, which is saved even where none is due
+  for name, field in TRAIN.items():
+    *sections, last = name.split(".")
+    section = config
+    for each in sections:
+      if each not in section:
+        section[each] = ml_collections.ConfigDict()
+      section = section[each]
+    # None is no type that the command line could give a value to.
+    section[last] = config_dict.placeholder(float) if field.default is None else field.default
   return config

@@ -143,11 +143,9 @@ def check_overrides(config: ml_collections.ConfigDict, argv: Sequence[str]) -> N
 def _nearest_key(key: str, valid: Sequence[str]) -> str | None:
   """The one with the same last part, which is what people remember, or one that means the same."""
   last = key.rpartition(".")[2].lower().replace("-", "_")
-  for name in (last, _SYNONYMS.get(last)):
-    same = [each for each in valid if name and f".{each}".endswith(f".{name}")]
-    if same:
-      return difflib.get_close_matches(key, same, n=1, cutoff=0)[0]
-  return None
+  ends = tuple(f".{name}" for name in (last, _SYNONYMS.get(last)) if name)
+  same = [each for each in valid if f".{each}".endswith(ends)]
+  return difflib.get_close_matches(key, same, n=1, cutoff=0)[0] if same else None
 
 
 def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> Iterator[str]:

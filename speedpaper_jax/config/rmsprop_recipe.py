@@ -10,9 +10,7 @@ import ml_collections
 
 from speedpaper_jax.config import data_sets
 from speedpaper_jax.config.defaults import train_config
-
-# In the papers' networks nothing is left of an image that is smaller.
-_SMALLEST_IMAGE = 75
+from speedpaper_jax.papers.networks import NETWORKS
 
 
 def rmsprop_config(model: str, data: str, paper_epochs: int) -> ml_collections.ConfigDict:
@@ -28,7 +26,9 @@ def rmsprop_config(model: str, data: str, paper_epochs: int) -> ml_collections.C
   is_imagenet = data == "imagenet2012"
   epochs = data_sets.DATA_SETS[data].epochs or paper_epochs
   config = train_config()
-  data_sets.choose_data_set(config, data, image_size=299 if is_imagenet else _SMALLEST_IMAGE)
+  network = NETWORKS[model]
+  image_size = network.image_size if is_imagenet else network.smallest_image_size
+  data_sets.choose_data_set(config, data, image_size)
 
   config.model.name = model
   config.model.dropout_rate = 0.2
@@ -47,9 +47,9 @@ def rmsprop_config(model: str, data: str, paper_epochs: int) -> ml_collections.C
   config.optimizer.name = "rmsprop"
   config.optimizer.learning_rate = 0.045
   config.optimizer.base_batch_size = 256
-  config.optimizer.momentum = 0.9
-  config.optimizer.rmsprop_decay = 0.9
-  config.optimizer.rmsprop_epsilon = 1.0
+  config.optimizer.rmsprop.momentum = 0.9
+  config.optimizer.rmsprop.decay = 0.9
+  config.optimizer.rmsprop.eps = 1.0
   config.optimizer.l2 = 4e-5
   config.optimizer.schedule.name = "exponential"
   config.optimizer.schedule.factor = 0.94
@@ -65,6 +65,6 @@ def with_small_epsilon(config: ml_collections.ConfigDict) -> ml_collections.Conf
   With ε = 1 it is also the gradient's, whose norm is in the thousands when the two largest networks
   start on images of 75 pixels: Inception-v4 stayed at chance. Ours.
   """
-  config.optimizer.rmsprop_epsilon = 1e-3
+  config.optimizer.rmsprop.eps = 1e-3
   config.optimizer.learning_rate = 0.0016
   return config

@@ -13,52 +13,66 @@ import speedpaper_jax
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
 
-_TRAIN = "train"
+# Options that version 0.1.0 had beside the optimiser's name → the optimisers that they were of, and
+# what they are called in those's sections.
+_OPTIONS_OF_0_1_0 = {
+  "momentum": (("sgd", "rmsprop"), "momentum"),
+  "rmsprop_decay": (("rmsprop",), "decay"),
+  "rmsprop_epsilon": (("rmsprop",), "eps"),
+}
 
 
 def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
-  """A saved config, laid over today's defaults.
+  """A saved config in today's words, laid over today's defaults.
 
   Args:
     saved: the content of a config.json.
 
   Returns:
-    The same with a default for each field that it lacks. Of the experiments with small networks,
-    whose defaults are in their config files, it is as it was.
+    The same with a default for each field that it lacks. Of a comparison this is done with the
+    config of its runs, `base`; the experiments with small networks have their defaults in their
+    config files, and stay as they were.
 
   Raises:
-    UserError: it does not say of which experiment or network it is, or a section is a value.
+    UserError: it does not say of which experiment or network it is, a section is a value, or a
+      field is not known and asks for something.
   """
   if "experiment" not in saved:
     raise UserError("There is no config.experiment.")
-  completed = _lay_over(_defaults(saved), saved, "config")
-  if saved["experiment"] == _TRAIN and "name" not in saved.get("model", {}):
-    raise UserError("There is no config.model.name.")  # the default is another network, maybe
-  return completed
+  if saved["experiment"] == "train":
+    return _complete(saved, "config")
+  if isinstance(saved.get("base"), Mapping):
+    return {**saved, "base": _complete(saved["base"], "config.base")}
+  return dict(saved)
 
 
-def check_known(saved: Mapping[str, Any]) -> None:
-  """Raises a UserError if a saved config has a field that today's code does not know.
-
-  One whose value is false, zero or empty asks for nothing, which is what the code does anyway.
-  """
-  defaults, of_runs, name = _defaults(saved), saved, "config"
-  if "base" in defaults:  # what a comparison has besides is its own
-    defaults, of_runs, name = defaults["base"], saved["base"], "config.base"
-  for field, value in _unknown(defaults, of_runs, name) if defaults else ():
+def _complete(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """Of a config of the experiment "train", which is called `name`."""
+  if not isinstance(saved.get("model"), Mapping) or "name" not in saved["model"]:
+    raise UserError(f"There is no {name}.model.name.")  # the default may be another network
+  saved = _in_todays_words(saved)
+  defaults = json.loads(train_config().to_json())
+  for field, value in _unknown(defaults, saved, name):
     if value:
       raise UserError(
         f"{field} is {value!r:.80}, which version {speedpaper_jax.__version__} does not know; use "
         f"the version that wrote it, or a newer one."
       )
+  return _lay_over(defaults, saved, name)
 
 
-def _defaults(saved: Mapping[str, Any]) -> dict[str, Any]:
-  """As JSON has them; comparisons have those of their runs, the others none."""
-  defaults: dict[str, Any] = json.loads(train_config().to_json())
-  if saved.get("experiment") == _TRAIN:
-    return defaults
-  return {"base": defaults} if "base" in saved else {}
+def _in_todays_words(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+  optimizer = saved.get("optimizer")
+  if not isinstance(optimizer, Mapping):
+    return saved
+  others = {key: value for key, value in optimizer.items() if key not in _OPTIONS_OF_0_1_0}
+  chosen = optimizer.get("name")
+  own = {
+    option: optimizer[key]
+    for key, (names, option) in _OPTIONS_OF_0_1_0.items()
+    if key in optimizer and chosen in names
+  }
+  return {**saved, "optimizer": {**others, chosen: own} if own else others}
 
 
 def _lay_over(defaults: Mapping[str, Any], saved: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -76,10 +90,14 @@ def _lay_over(defaults: Mapping[str, Any], saved: Mapping[str, Any], name: str) 
 def _unknown(
   defaults: Mapping[str, Any], saved: Mapping[str, Any], name: str
 ) -> Iterator[tuple[str, Any]]:
-  """Names and values of what is saved and has no default."""
+  """Names and values of what is saved and has no default.
+
+  An optimiser without options here may have been given some by the config file.
+  """
   for key, value in saved.items():
     if isinstance(value, Mapping):
       default = defaults.get(key, {})
-      yield from _unknown(default if isinstance(default, Mapping) else {}, value, f"{name}.{key}")
+      if key != saved.get("name"):
+        yield from _unknown(default if isinstance(default, Mapping) else {}, value, f"{name}.{key}")
     elif key not in defaults:
       yield f"{name}.{key}", value

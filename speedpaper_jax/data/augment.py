@@ -1,14 +1,25 @@
 """What training does to an image before the network sees it, one example at a time."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from speedpaper_jax.data import crop, decode
-from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.files import rules
 
 CROPS = ("none", "shift", "area")
+
+# Field of `Augmentation` → its default, and what it may be.
+FIELDS: Mapping[str, tuple[Any, rules.Rule]] = {
+  "crop": ("none", rules.one_of(CROPS)),
+  "shift": (0, rules.whole(0, 4096)),
+  "area_range": ((0.08, 1.0), rules.range_of_fractions()),
+  "flip": (False, rules.SWITCH),
+  "photometric": (0.0, rules.FRACTION),
+}
 
 # "Going Deeper with Convolutions", section 6: bilinear, area, nearest neighbour or cubic.
 _INTERPOLATIONS = (
@@ -54,16 +65,8 @@ class Augmentation:
   photometric: float = 0.0
 
   def __post_init__(self) -> None:
-    if self.crop not in CROPS:
-      raise UserError(f"Unknown crop '{self.crop}'.{did_you_mean(self.crop, CROPS)}")
-    if self.shift < 0:
-      raise UserError(f"shift is {self.shift}; give a number of pixels ≥ 0.")
-    if not 0 < self.area_range[0] <= self.area_range[1] <= 1:
-      raise UserError(
-        f"area_range is {self.area_range}; give two fractions of the image, 0 < least ≤ most ≤ 1."
-      )
-    if not 0 <= self.photometric <= 1:
-      raise UserError(f"photometric is {self.photometric}; give a strength from 0 to 1.")
+    for name, (_, rule) in FIELDS.items():
+      rule.check(name, getattr(self, name))
 
 
 def augment(

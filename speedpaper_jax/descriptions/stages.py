@@ -16,6 +16,7 @@ from speedpaper_jax import models
 from speedpaper_jax.descriptions import operations
 from speedpaper_jax.descriptions.operations import Operation
 from speedpaper_jax.models.features import FEATURES
+from speedpaper_jax.papers.networks import NETWORKS
 
 _KERNEL_TEXTS = {  # by kind of operation, in the order in which a stage lists them
   "depthwise": "{} depthwise",
@@ -109,7 +110,7 @@ def describe(
     UserError: an unknown name or dialect, or images of which nothing is left.
   """
   network = models.create(name, dialect, num_classes=num_classes)
-  size = image_size or paper_image_size(name)
+  size = image_size or NETWORKS[name].image_size
   return Description(
     model=name,
     dialect=dialect or models.registry.dialects(name)[0],
@@ -118,11 +119,6 @@ def describe(
     stages=stages_of(network, size),
     auxiliary_heads=_auxiliary_heads(network, size),
   )
-
-
-def paper_image_size(name: str) -> int:
-  """Height and width, in pixels, of the images that a network's paper is about."""
-  return 224 if name in ("googlenet", "bn_inception") else 299
 
 
 def stages_of(network: nn.Module, image_size: int) -> tuple[Stage, ...]:

@@ -13,12 +13,22 @@ from typing import Any
 import ml_collections
 
 from speedpaper_jax.config import ranges
+from speedpaper_jax.config.defaults import TRAIN
 from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import sweep
+from speedpaper_jax.files.rules import ABOVE_ZERO, NAME, SEED, Rule, several
 from speedpaper_jax.storage import learning_curves
 from speedpaper_jax.storage.learning_curves import LearningCurve, run_name
 from speedpaper_jax.storage.run_directory import RunDirectory
+
+# What the fields of `config_of` may be.
+RULES: Mapping[str, Rule] = {
+  "experiment": NAME,
+  **{f"base.{name}": field.rule for name, field in TRAIN.items()},
+  "rate_factors": several(ABOVE_ZERO, 1),
+  "seeds": several(SEED, 1),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What batch normalization makes possible or superfluous, one factor at a time."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -7,8 +8,17 @@ import ml_collections
 from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms
+from speedpaper_jax.files.rules import FINITE, Rule, one_of, several
+from speedpaper_jax.reports.bn_benefits import FACTORS
 from speedpaper_jax.storage import learning_curves
 from speedpaper_jax.storage.run_directory import RunDirectory
+
+# What the fields of configs/bn_benefits.py may be.
+RULES: Mapping[str, Rule] = {
+  **arms.RULES,
+  "benefit": one_of(FACTORS),
+  "factor_values": several(FINITE, 1),
+}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -27,7 +37,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   Raises:
     UserError: see `arms.train`.
   """
-  ranges.check(config, "bn_benefits")
+  ranges.check_fields(config, RULES, "bn_benefits")
   _check_arms(config)
   trained, totals = arms.train(config, directory)
   return {

@@ -1,7 +1,7 @@
 """A parabola fitted by a deep, narrow, badly initialised network, with and without BN."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,10 +13,26 @@ from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
+from speedpaper_jax.files.rules import ABOVE_ZERO, FINITE, ROWS, SWITCH, Rule, one_of, whole
 from speedpaper_jax.models import features
 from speedpaper_jax.models.layers import ACTIVATIONS
 from speedpaper_jax.models.mlp import MLP
 from speedpaper_jax.storage.run_directory import RunDirectory
+
+# What the fields of configs/bn_fc.py may be.
+RULES: Mapping[str, Rule] = {
+  **side_by_side.RULES,
+  "optimizer.learning_rate": ABOVE_ZERO,
+  "activation": one_of(ACTIVATIONS),
+  "input_batch_norm": SWITCH,
+  "train_examples": side_by_side.NORMALIZED_ROWS,
+  "test_examples": side_by_side.NORMALIZED_ROWS,
+  "hidden_layers": whole(2, 10_000),  # the report tells the first from the last
+  "hidden_units": ROWS,
+  "initial_std": ABOVE_ZERO,
+  "initial_bias": FINITE,
+  "epochs": whole(0, 2**20),
+}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -80,7 +96,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
 
 
 def _check(config: ml_collections.ConfigDict) -> None:
-  ranges.check(config, "bn_fc")
+  ranges.check_fields(config, RULES, "bn_fc")
   if config.batch_size > config.train_examples:
     raise UserError(
       f"config.batch_size is {config.batch_size}, but there are {config.train_examples} examples "

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
+from speedpaper_jax.files.rules import ABOVE_ZERO, NAME, ROWS, Rule, several, whole
 from speedpaper_jax.models import features
 from speedpaper_jax.models.mlp import MLP
 from speedpaper_jax.storage.run_directory import RunDirectory
@@ -32,6 +33,23 @@ INITIALIZERS: dict[str, Initializer] = {
   "kaiming": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
 }
 DTYPES = ("float32", "float64")
+
+# What the fields of configs/bn_init.py may be.
+RULES: Mapping[str, Rule] = {
+  **side_by_side.RULES,
+  **side_by_side.DATA_RULES,
+  "deep.initializers": several(NAME, 1),
+  "deep.layers": whole(2, 10_000),
+  "deep.units": ROWS,
+  "deep.batch_size": side_by_side.NORMALIZED_ROWS,
+  "deep.seeds": side_by_side.REPLICAS,
+  "trained.layers": side_by_side.LAYERS,
+  "trained.units": ROWS,
+  "trained.scales": several(ABOVE_ZERO, 1),
+  "trained.learning_rates": several(ABOVE_ZERO, 1),
+  "trained.seeds": side_by_side.REPLICAS,
+  "trained.steps": side_by_side.STEPS,
+}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -55,7 +73,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
-  ranges.check(config, "bn_init")
+  ranges.check_fields(config, RULES, "bn_init")
   for name in config.deep.initializers:
     if name not in INITIALIZERS:
       raise UserError(

@@ -9,10 +9,14 @@ from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms
 from speedpaper_jax.experiments.arms import Arm
+from speedpaper_jax.files.rules import NAME, Rule
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 # A network that always names the most frequent class is at chance, though above 1/classes.
 _AT_CHANCE = 1.5
+
+# What the fields of configs/bn_variants.py may be.
+RULES: Mapping[str, Rule] = {**arms.RULES, "baseline": NAME}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     raise UserError(
       f"config.baseline='{config.baseline}' is none of the arms: {', '.join(config.arms)}."
     )
-  ranges.check(config, "bn_variants")
+  ranges.check_fields(config, RULES, "bn_variants")
   trained, totals = arms.train(config, directory)
   return {
     **totals,

@@ -1,6 +1,7 @@
 """Internal covariate shift in Inception with and without BN, trained on the same batches."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,10 +16,22 @@ from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
+from speedpaper_jax.files.rules import ABOVE_ZERO, IMAGE_SIZE, Rule
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.storage.run_directory import RunDirectory
+
+# What the fields of configs/covariate_shift.py may be.
+RULES: Mapping[str, Rule] = {
+  **side_by_side.RULES,
+  **side_by_side.DATA_RULES,
+  "data.image_size": IMAGE_SIZE,
+  "optimizer.learning_rate": ABOVE_ZERO,
+  "steps": side_by_side.STEPS,
+  "measure_every": side_by_side.STEPS,
+  "measured_examples": side_by_side.NORMALIZED_ROWS,
+}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -40,7 +53,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
-  ranges.check(config, "covariate_shift")
+  ranges.check_fields(config, RULES, "covariate_shift")
   nonlinearity_statistics.check_config(config)
   train, test = (
     _images(config, split) for split in (config.data.train_split, config.data.eval_split)

@@ -16,11 +16,25 @@ from speedpaper_jax.data import in_memory
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide, State
+from speedpaper_jax.files.rules import ABOVE_ZERO, ROWS, Rule
 from speedpaper_jax.models import features
 from speedpaper_jax.models.mlp import MLP
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 PERCENTILES = (15, 50, 85)  # Figure 1(b, c)
+
+# What the fields of configs/mnist_bn.py may be.
+RULES: Mapping[str, Rule] = {
+  **side_by_side.RULES,
+  **side_by_side.DATA_RULES,
+  "optimizer.learning_rate": ABOVE_ZERO,
+  "hidden_layers": side_by_side.LAYERS,
+  "hidden_units": ROWS,
+  "initial_std": ABOVE_ZERO,
+  "steps": side_by_side.STEPS,
+  "measure_every": side_by_side.STEPS,
+  "measured_examples": side_by_side.NORMALIZED_ROWS,
+}
 
 
 def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str, Any]:
@@ -41,7 +55,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     UserError: the data set is not there, the config is wrong, or the directory cannot be written.
   """
   began = time.monotonic()
-  ranges.check(config, "mnist_bn")
+  ranges.check_fields(config, RULES, "mnist_bn")
   nonlinearity_statistics.check_config(config)
   comparison = SideBySide(
     networks(config), side_by_side.build_optimizer(config), side_by_side.cross_entropy

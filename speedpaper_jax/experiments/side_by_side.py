@@ -22,12 +22,46 @@ import optax
 from jax import lax
 
 from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.files.rules import (
+  ABOVE_ZERO,
+  FRACTION_BELOW_ONE,
+  NAME,
+  SEED,
+  TEXT,
+  Rule,
+  one_of,
+  whole,
+)
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.steps import optim
 
 PyTree = Any
 
-_OPTIMIZERS = ("sgd", "adam")
+NORMALIZED_ROWS = whole(2, 2**20)  # of one example batch normalization would always make zero
+REPLICAS = LAYERS = whole(1, 10_000)
+STEPS = whole(1, 2**31 - 1)
+
+_OPTIMIZERS: Mapping[str, Callable[[float, ml_collections.ConfigDict], Any]] = {
+  "sgd": lambda rate, section: optax.sgd(rate, momentum=section.momentum or None),
+  "adam": lambda rate, section: optax.adam(rate),
+}
+
+# What the fields of `default_config` may be.
+RULES: Mapping[str, Rule] = {
+  "experiment": NAME,
+  "seed": SEED,
+  "batch_size": NORMALIZED_ROWS,
+  "optimizer.name": one_of(_OPTIMIZERS),
+  "optimizer.momentum": FRACTION_BELOW_ONE,
+  "batch_norm.epsilon": ABOVE_ZERO,
+  "batch_norm.decay": FRACTION_BELOW_ONE,
+}
+# What those of a section `data` may be, for experiments that have one.
+DATA_RULES: Mapping[str, Rule] = {
+  "data.name": NAME,
+  "data.dir": TEXT,
+  "data.train_split": NAME,
+  "data.eval_split": NAME,
+}
 
 
 class Examples(flax.struct.PyTreeNode):
@@ -93,7 +127,7 @@ def build_optimizer(
     )
   if learning_rate is None:
     learning_rate = section.learning_rate
-  return optim.OPTIMIZERS[section.name](learning_rate, section)
+  return _OPTIMIZERS[section.name](learning_rate, section)
 
 
 def build_batch_norm(config: ml_collections.ConfigDict) -> BatchNorm:

@@ -171,7 +171,7 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
   try:
-    ranges.check_fields(config)
+    ranges.check_train_fields(config)
   except UserError as error:
     raise UserError(f"{path / 'config.json'} is damaged, or of another version: {error}") from error
   return config

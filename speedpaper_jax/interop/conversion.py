@@ -202,10 +202,7 @@ def config_of(model: str, weights: Weights, crop: EvaluationCrop) -> ml_collecti
   config = train_config()
   batch_norm = registry.find_dialect(model, weights.names.dialect).batch_norm
   config.model.update(name=model, dialect=weights.names.dialect, aux_heads=weights.has_aux_heads)
-  if batch_norm is None:
-    config.batch_norm.enabled = False
-  else:
-    config.batch_norm.update(epsilon=batch_norm.epsilon, decay=batch_norm.decay)
+  config.batch_norm.enabled = batch_norm is not None
   config.data.update(
     name="imagenet2012",
     eval_split="validation",

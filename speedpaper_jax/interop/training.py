@@ -9,10 +9,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.interop import references, tensors
 from speedpaper_jax.interop.pair import Pair
 from speedpaper_jax.models import features
@@ -92,16 +92,8 @@ class OurTraining:
     self, optimizer: str, rate: float, images: np.ndarray, labels: np.ndarray
   ) -> Iterator[Arrays]:
     """Parameters after each step on RGB uint8 [batches, N, H, W, 3], labels [batches, N]."""
-    config = ml_collections.ConfigDict(
-      {
-        "name": optimizer,
-        "momentum": 0.9,
-        "rmsprop_decay": 0.9,
-        "rmsprop_epsilon": 1.0,
-        "l2": 0.0,
-        "clip_norm": 0.0,
-      }
-    )
+    config = train_config().optimizer
+    config.name = optimizer
     transformation = optim.make_optimizer(config, lambda _: rate)
     update = jax.jit(transformation.update)
     variables = self._variables

@@ -193,3 +193,6 @@ class BNInception(nn.Module):
       x = InceptionModule(row, settings, dialect, name=name)(x, train=train)
       features.stage(self, name, x)
     return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)
+
+
+NETWORK = BNInception

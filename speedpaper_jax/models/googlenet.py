@@ -229,3 +229,6 @@ class GoogLeNet(nn.Module):
         name=name,
       )
       features.aux_logits(self, name, head(x, train=train))
+
+
+NETWORK = GoogLeNet

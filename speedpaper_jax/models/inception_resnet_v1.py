@@ -66,3 +66,6 @@ class InceptionResNetV1(InceptionResNet):
   """
 
   dialect: Dialect = DIALECTS["paper"]
+
+
+NETWORK = InceptionResNetV1

@@ -83,3 +83,6 @@ class InceptionResNetV2(InceptionResNet):
   """
 
   dialect: Dialect = DIALECTS["paper"]
+
+
+NETWORK = InceptionResNetV2

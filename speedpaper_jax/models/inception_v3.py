@@ -142,3 +142,6 @@ class InceptionV3(nn.Module):
       if name == "mixed_6e" and self.use_aux_heads:
         heads.auxiliary(self, "aux", x, self.num_classes, settings, train)
     return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)
+
+
+NETWORK = InceptionV3

@@ -196,3 +196,6 @@ class InceptionV4(nn.Module):
       if name == "inception_b_7" and self.use_aux_heads:
         heads.auxiliary(self, "aux", x, self.num_classes, settings, train)
     return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)
+
+
+NETWORK = InceptionV4

@@ -12,16 +12,11 @@ import jax.numpy as jnp
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models.dialect import Dialect
 from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.papers.networks import NETWORKS
 
-# Name, which is also the file's → class; a file is imported when its network is asked for.
-MODELS = {
-  "googlenet": "GoogLeNet",
-  "bn_inception": "BNInception",
-  "inception_v3": "InceptionV3",
-  "inception_v4": "InceptionV4",
-  "inception_resnet_v1": "InceptionResNetV1",
-  "inception_resnet_v2": "InceptionResNetV2",
-}
+# Each has a file of its name, with its `NETWORK` and `DIALECTS`, which is imported when it is asked
+# for.
+MODELS = tuple(NETWORKS)
 
 
 def create(
@@ -36,7 +31,7 @@ def create(
   """Creates a network.
 
   Args:
-    name: a key of `MODELS`.
+    name: one of `MODELS`.
     dialect: whose implementation it matches, a key of the model file's `DIALECTS`; its first by
       default.
     num_classes: 0 for pooled features instead of logits.
@@ -59,7 +54,7 @@ def create(
 
 def network_class(name: str) -> Any:
   """The class of a network, a Flax module and so a dataclass."""
-  return getattr(_file(name), MODELS[name])
+  return _file(name).NETWORK
 
 
 def has_field(name: str, field: str) -> bool:

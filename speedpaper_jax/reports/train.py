@@ -9,6 +9,7 @@ import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
 from speedpaper_jax.files import rules
+from speedpaper_jax.papers.networks import NETWORKS
 from speedpaper_jax.reports import contents
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -18,36 +19,9 @@ from speedpaper_jax.storage import sessions
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.storage.sessions import Session
 
-_TITLES = {
-  "googlenet": "GoogLeNet",
-  "bn_inception": "BN-Inception",
-  "inception_v3": "Inception-v3",
-  "inception_v4": "Inception-v4",
-  "inception_resnet_v1": "Inception-ResNet-v1",
-  "inception_resnet_v2": "Inception-ResNet-v2",
-}
 _LONGEST_LIST_OF_CLASSES = 20
 _LONGEST_TABLE = 20
 _EVALUATED = {"top1", "top5", "loss"}
-
-_FIGURE_3 = "1502.03167, Figure 3"
-_TABLE_2 = "1602.07261, Table 2"
-# Network → what the papers print of it on ImageNet, one network and one crop: whose, top-1 and
-# top-5 accuracy in percent, where.
-_PUBLISHED = {
-  "googlenet": [("GoogLeNet", "–", "89.93", "1409.4842, Table 3")],
-  "bn_inception": [
-    ("Inception", "72.2", "–", _FIGURE_3),
-    ("BN-Baseline", "72.7", "–", _FIGURE_3),
-    ("BN-x5", "73.0", "–", _FIGURE_3),
-    ("BN-x30", "74.8", "92.18", f"{_FIGURE_3}, and Figure 4"),
-    ("BN-x5-Sigmoid", "69.8", "–", _FIGURE_3),
-  ],
-  "inception_v3": [("Inception-v3", "78.8", "94.4", _TABLE_2)],
-  "inception_v4": [("Inception-v4", "80.0", "95.0", _TABLE_2)],
-  "inception_resnet_v1": [("Inception-ResNet-v1", "78.7", "94.5", _TABLE_2)],
-  "inception_resnet_v2": [("Inception-ResNet-v2", "80.1", "95.1", _TABLE_2)],
-}
 
 _CONFIG: rules.Rules = {
   "init_from": rules.IfPresent(rules.TEXT),
@@ -105,7 +79,7 @@ def present(directory: RunDirectory) -> Page:
   for key in ("top1", "loss", *(["learning_rate"] if has_rates else [])):
     draw(directory, key, functools.partial(_paint, entries=entries, key=key))
   network, data = config["model"]["name"], config["data"]["name"]
-  title = _TITLES.get(network, network)
+  title = NETWORKS[network].title if network in NETWORKS else network
   return Page(
     title=f"{title} on {data}",
     result=result(summary),
@@ -287,7 +261,7 @@ def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
     this = ("this run", f"{100 * metrics['top1']:.2f}", f"{100 * metrics['top5']:.2f}", "")
   return Table(
     ("network", "top-1 [%]", "top-5 [%]", "arXiv"),
-    [this, *_PUBLISHED.get(network, [])],
+    [this, *(NETWORKS[network].published if network in NETWORKS else ())],
     "Beside the papers' networks on ImageNet's validation images: one network, one crop. Table 2 "
     "leaves out some 1,700 images whose labels are doubtful, which is worth about 0.3 % in top-1.",
   )

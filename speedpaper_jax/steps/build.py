@@ -11,21 +11,30 @@ import optax
 from jax.sharding import Mesh
 
 from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.data import augment
 from speedpaper_jax.data.augment import Augmentation
-from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, EvaluationCrop
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.files.rules import one_of
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings
+from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
+from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import optim
 from speedpaper_jax.steps.step import TrainState
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-STATISTICS = ("global", "replica", "group")
-INFERENCE = ("moving_average", "population")
 _MOST_EXAMPLES = 2**32 - 1  # they are counted in uint32
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A training config, with the dialect's ε and decay in the place of None."""
+  config = config.copy_and_resolve_references()
+  dialect = registry.find_dialect(config.model.name, config.model.dialect)
+  implementation = dialect.batch_norm or PAPER_BATCH_NORM
+  for name in ("epsilon", "decay"):
+    if config.batch_norm[name] is None:
+      config.batch_norm[name] = getattr(implementation, name)
+  return config
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh) -> nn.Module:
@@ -35,13 +44,11 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     UserError: a value that is not valid, or groups that do not fit the batch.
   """
   section = config.model
-  one_of(ACTIVATIONS).check("config.model.activation", section.activation)
-  one_of(DTYPES).check("config.model.dtype", section.dtype)
   axis_name = parallel.axis_name(config.parallel)
   settings = LayerSettings(
     batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
     activation=section.activation,
-    dtype=DTYPES[section.dtype],
+    dtype=jnp.dtype(section.dtype),
     operations=ops.for_platform(parallel.platform(mesh)),
     axis_name=axis_name,
   )
@@ -88,9 +95,7 @@ def build_inference_model(
 
 
 def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNorm:
-  section = config.batch_norm
-  one_of(STATISTICS).check("config.batch_norm.statistics", section.statistics)
-  one_of(INFERENCE).check("config.batch_norm.inference", section.inference)
+  section = resolve(config).batch_norm
   axis_name = parallel.axis_name(config.parallel)
   rows = config.batch_size // config.accumulation_steps
   rows_per_device = rows // mesh.size
@@ -123,20 +128,12 @@ def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNor
 def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
   """What is done to each training image."""
   section = config.data.augmentation
-  return Augmentation(
-    crop=section.crop,
-    shift=section.shift,
-    area_range=tuple(section.area_range),
-    flip=section.flip,
-    photometric=section.photometric,
-  )
+  return Augmentation(**{name: section[name] for name in augment.FIELDS})
 
 
 def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
   """What is cut out of each image in evaluation."""
   section = config.data
-  one_of(RESIZES).check("config.data.eval_resize", section.eval_resize)
-  one_of(INTERPOLATIONS).check("config.data.eval_interpolation", section.eval_interpolation)
   return EvaluationCrop(
     image_size=section.image_size,
     central_fraction=section.eval_central_fraction,

@@ -1,6 +1,7 @@
 """Optimisers, learning-rate schedules, L2 and parameter averaging, from Optax's parts."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -9,45 +10,14 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from speedpaper_jax.config.defaults import TRAIN
 from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.config.optimizers import OPTIONS
 from speedpaper_jax.errors import UserError, did_you_mean
 
 PyTree = Any
 
 
-def _sgd(learning_rate: optax.Schedule, config: ml_collections.ConfigDict) -> Any:
-  return optax.sgd(learning_rate, momentum=config.momentum or None)
-
-
-def _adam(learning_rate: optax.Schedule, config: ml_collections.ConfigDict) -> Any:
-  return optax.adam(learning_rate)
-
-
-def _adagrad(learning_rate: optax.Schedule, config: ml_collections.ConfigDict) -> Any:
-  return optax.adagrad(learning_rate)
-
-
-def _rmsprop(learning_rate: optax.Schedule, config: ml_collections.ConfigDict) -> Any:
-  # TensorFlow's: ε inside the square root, the accumulator starts at one, the rate is applied
-  # before the momentum. The papers' "RMSProp with decay of 0.9 and ε = 1.0" is this one.
-  return optax.rmsprop(
-    learning_rate,
-    decay=config.rmsprop_decay,
-    eps=config.rmsprop_epsilon,
-    initial_scale=1.0,
-    eps_in_sqrt=True,
-    momentum=config.momentum or None,
-  )
-
-
-OPTIMIZERS: dict[str, Callable[[optax.Schedule, ml_collections.ConfigDict], Any]] = {
-  "sgd": _sgd,
-  "adam": _adam,
-  "adagrad": _adagrad,
-  "rmsprop": _rmsprop,
-}
-
-SCHEDULES = ("constant", "exponential", "step", "cosine")
 _NO_OFFSET = Fraction(0)
 
 
@@ -63,17 +33,48 @@ def make_optimizer(
   Returns:
     L2 on the kernels, clipping of the gradient's global norm, the optimiser, in this order: L2 is
     coupled, as a term ½·l2·‖w‖² of the loss would be, and so its gradient is clipped as well.
+
+  Raises:
+    UserError: Optax has no such optimiser, or it has other options.
   """
-  if config.name not in OPTIMIZERS:
-    raise UserError(
-      f"There is no optimizer '{config.name}'.{did_you_mean(config.name, OPTIMIZERS)}"
-    )
   parts = []
   if config.l2:
     parts.append(optax.add_decayed_weights(config.l2, mask=kernel_mask))
   if config.clip_norm:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
-  return optax.chain(*parts, OPTIMIZERS[config.name](learning_rate, config))
+  return optax.chain(*parts, _update_rule(config.name, config.get(config.name, {}), learning_rate))
+
+
+def _update_rule(
+  name: str, options: Mapping[str, Any], learning_rate: optax.Schedule
+) -> optax.GradientTransformation:
+  """An optimiser of Optax's by its name there.
+
+  Raises:
+    UserError: it has none of that name, or other options.
+  """
+  factory: Any = getattr(optax, name, None)
+  is_function = callable(factory) and not inspect.isclass(factory)
+  parameters = inspect.signature(factory).parameters if is_function else {}
+  if "learning_rate" not in parameters:
+    raise UserError(f"Optax has no optimizer '{name}'.{did_you_mean(name, OPTIONS)}")
+  for option in options:
+    if option not in parameters:
+      raise UserError(
+        f"The optimizer '{name}' has no option '{option}'.{did_you_mean(option, parameters)}"
+      )
+  chosen = dict(options)
+  if not chosen.get("momentum", True):
+    chosen["momentum"] = None  # for 0 Optax would keep a velocity all the same
+  update_rule: optax.GradientTransformation = factory(learning_rate, **chosen)
+  kernel = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+  try:
+    jax.eval_shape(lambda w: update_rule.update(w, update_rule.init(w), w), kernel)
+  except TypeError as error:  # as of those that search along a line
+    raise UserError(
+      f"The optimizer '{name}' needs more than gradients ({error!s:.100}); choose another."
+    ) from error
+  return update_rule
 
 
 def kernel_mask(params: PyTree) -> PyTree:
@@ -106,6 +107,7 @@ def make_schedule(
     UserError: an unknown schedule or a bad duration.
   """
   section = config.schedule
+  TRAIN["optimizer.schedule.name"].rule.check("config.optimizer.schedule.name", section.name)
   peak = config.learning_rate * durations.batch_size / config.base_batch_size
   schedule: optax.Schedule
   if section.name == "constant":
@@ -128,14 +130,10 @@ def make_schedule(
       step = durations.last_step(boundary, "config.optimizer.schedule.boundaries")
       scales[step] = scales.get(step, 1.0) * section.factor
     schedule = optax.piecewise_constant_schedule(peak, scales)
-  elif section.name == "cosine":
-    length = _number(total_steps + total_offset)
-    # One that is over already has no length to divide by.
-    schedule = _later(optax.cosine_decay_schedule(peak, max(length, 1)), total_offset)
   else:
-    raise UserError(
-      f"There is no schedule '{section.name}'.{did_you_mean(section.name, SCHEDULES)}"
-    )
+    length = _number(total_steps + total_offset)
+    # A cosine that is over already has no length to divide by.
+    schedule = _later(optax.cosine_decay_schedule(peak, max(length, 1)), total_offset)
   field = "config.optimizer.schedule.warmup"
   warmup = durations.whole_steps(section.warmup, field)
   if not warmup:

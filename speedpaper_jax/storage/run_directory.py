@@ -88,7 +88,6 @@ class RunDirectory:
     content = self.read("config.json")
     try:
       ml_collections.ConfigDict(content)
-      saved.check_known(content)
       return saved.complete(content)
     except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
       raise UserError(

@@ -70,6 +70,7 @@ def run(
     Interrupted: a request to stop came; the state is saved.
   """
   ranges.check(config)
+  config = build.resolve(config)
   parallel.check_can_compile()
   mesh = parallel.make_mesh()
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)

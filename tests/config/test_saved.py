@@ -32,13 +32,36 @@ def test_of_the_runs_of_a_comparison_too(content):
   without = json.loads(json.dumps(comparison))
   del without["base"]["data"]["image_size"]
   assert saved.complete(without) == comparison
-  saved.check_known(comparison)
   content["data"]["later"] = "x"
   with pytest.raises(UserError, match=r"^config\.base\.data\.later is 'x', which version"):
-    saved.check_known(comparison)
+    saved.complete(comparison)
 
 
 def test_experiments_whose_defaults_are_in_their_files_are_as_they_were():
   small = {"experiment": "bn_fc", "epochs": 3, "anything": {"else": 1}}
   assert saved.complete(small) == small
-  saved.check_known(small)
+
+
+@pytest.mark.parametrize(
+  ("name", "own"),
+  [
+    ("sgd", {"momentum": 0.5}),
+    ("rmsprop", {"momentum": 0.5, "decay": 0.8, "eps": 0.1}),
+    ("adam", {}),
+  ],
+)
+def test_options_of_an_optimizer_go_to_its_section(content, name, own):
+  """Version 0.1.0 had them beside its name."""
+  before = json.loads(json.dumps(content))
+  for section in ("sgd", "rmsprop", "adam", "adagrad"):
+    del before["optimizer"][section]
+  options = {"momentum": 0.5, "rmsprop_decay": 0.8, "rmsprop_epsilon": 0.1}
+  before["optimizer"] |= {"name": name, **options}
+  content["optimizer"]["name"] = name
+  content["optimizer"][name] |= own
+  assert saved.complete(before) == content
+
+
+def test_an_optimizer_may_have_options_of_its_own(content):
+  content["optimizer"] |= {"name": "lamb", "lamb": {"weight_decay": 0.1}}
+  assert saved.complete(content) == content

@@ -24,7 +24,7 @@ def test_auxiliary_heads_weigh_three_tenths(config):
 
 
 def test_the_rate_falls_by_4_percent_every_8_epochs(config):
-  assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
+  assert (config.optimizer.name, config.optimizer.sgd.momentum) == ("sgd", 0.9)
   schedule = config.optimizer.schedule
   assert (schedule.name, schedule.factor, schedule.staircase) == ("exponential", 0.96, True)
   assert epochs(schedule.interval) == 8

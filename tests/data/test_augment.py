@@ -111,12 +111,12 @@ def test_lighting_noise_tints_the_whole_image():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"crop": "shfit"}, "Unknown crop 'shfit'. Did you mean 'shift'?"),
-    ({"shift": -1}, "shift is -1; give a number of pixels"),
-    ({"area_range": (0.0, 1.0)}, "give two fractions of the image"),
-    ({"area_range": (0.5, 0.2)}, "give two fractions of the image"),
-    ({"area_range": (0.5, 1.5)}, "give two fractions of the image"),
-    ({"photometric": 2.0}, "photometric is 2.0; give a strength from 0 to 1"),
+    ({"crop": "shfit"}, "crop='shfit' is unknown. Did you mean 'shift'?"),
+    ({"shift": -1}, "shift is -1; it must be a whole number from 0"),
+    ({"area_range": (0.0, 1.0)}, "it must be two fractions, the smaller first"),
+    ({"area_range": (0.5, 0.2)}, "it must be two fractions, the smaller first"),
+    ({"area_range": (0.5, 1.5)}, "it must be two fractions, the smaller first"),
+    ({"photometric": 2.0}, "photometric is 2.0; it must be a number from 0 to 1"),
   ],
 )
 def test_a_bad_value_is_told_in_a_sentence(fields, message):

@@ -82,7 +82,7 @@ def make_step_and_state(
   )
   model = network(LayerSettings(batch_norm, dtype=dtype, operations=ops.CPU, axis_name=axis_name))
   config = train_config().optimizer
-  config.update(learning_rate=0.0015, base_batch_size=rows, momentum=0.9, l2=2e-4)  # BN-Baseline's
+  config.update(learning_rate=0.0015, base_batch_size=rows, l2=2e-4)  # BN-Baseline's
   schedule = optim.make_schedule(config, Durations(rows, epoch_size=1440), STEPS)
   optimizer = optim.make_optimizer(config, schedule)
   step = make_train_step(

@@ -96,7 +96,7 @@ def test_what_else_the_description_says_is_kept(written):
 
 
 def test_writing_leaves_the_config_as_it_is(written, config):
-  assert (config.optimizer.momentum, config.average_decay) == (0.9, 0.9)
+  assert (config.optimizer.sgd.momentum, config.average_decay) == (0.9, 0.9)
   saved = model_directory.load_config(written)
   assert saved.to_json() == config.to_json()
 

@@ -1,5 +1,6 @@
 """Optimisers, schedules and L2, against PyTorch, TensorFlow's formulas and plain arithmetic."""
 
+import inspect
 from types import MappingProxyType
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.config.defaults import TRAIN, train_config
 from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.config.optimizers import OPTIONS
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.steps import optim
 
@@ -46,7 +48,10 @@ def make_gradients():
 
 def trained(config):
   """The parameters after each step at a constant rate."""
-  optimizer = optim.make_optimizer(config, optax.constant_schedule(RATE))
+  return trained_by(optim.make_optimizer(config, optax.constant_schedule(RATE)))
+
+
+def trained_by(optimizer):
   params = jax.tree.map(jnp.asarray, make_params())
   state = optimizer.init(params)
   history = []
@@ -105,7 +110,7 @@ def test_only_kernels_are_decayed(config):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_and_l2_are_those_of_torch(config, momentum):
   """L2 is coupled: its gradient goes through the momentum."""
-  config.update(name="sgd", momentum=momentum, l2=0.01)
+  config.update(name="sgd", sgd={"momentum": momentum}, l2=0.01)
   assert_close(trained(config), trained_by_torch("SGD", l2=0.01, momentum=momentum))
 
 
@@ -127,7 +132,7 @@ def test_adagrad_is_that_of_torch_but_for_epsilon(config):
 @pytest.mark.parametrize(("momentum", "decay", "epsilon"), [(0.9, 0.9, 1.0), (0.0, 0.8, 1e-3)])
 def test_rmsprop_is_that_of_tensorflow(config, momentum, decay, epsilon):
   """`ApplyRMSProp` of TensorFlow 1, whose accumulator starts at one."""
-  config.update(name="rmsprop", momentum=momentum, rmsprop_decay=decay, rmsprop_epsilon=epsilon)
+  config.update(name="rmsprop", rmsprop={"momentum": momentum, "decay": decay, "eps": epsilon})
 
   params = make_params()
   mean_square = jax.tree.map(np.ones_like, params)
@@ -149,7 +154,7 @@ def test_rmsprop_is_that_of_tensorflow(config, momentum, decay, epsilon):
 
 @pytest.mark.usefixtures("float64")
 def test_the_norm_is_clipped_over_all_parameters_and_after_l2(config):
-  config.update(momentum=0.0, l2=0.5, clip_norm=0.25)
+  config.update(sgd={"momentum": 0.0}, l2=0.5, clip_norm=0.25)
   params = make_params()
   gradient = make_gradients()[0]
   penalised = {
@@ -173,7 +178,43 @@ def test_a_gradient_below_the_limit_is_not_clipped(config):
 
 def test_an_unknown_optimizer_is_refused(config):
   config.name = "sdg"
-  with pytest.raises(UserError, match=r"There is no optimizer 'sdg'\. Did you mean 'sgd'\?"):
+  with pytest.raises(UserError, match=r"Optax has no optimizer 'sdg'\. Did you mean 'sgd'\?"):
+    optim.make_optimizer(config, optax.constant_schedule(RATE))
+
+
+@pytest.mark.parametrize("name", ["chain", "OptState", "adam_w", "losses"])
+def test_what_is_no_optimizer_is_refused(config, name):
+  config.name = name
+  with pytest.raises(UserError, match=rf"Optax has no optimizer '{name}'"):
+    optim.make_optimizer(config, optax.constant_schedule(RATE))
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS.items())
+def test_the_options_here_are_those_of_optax(config, name, options):
+  assert options.keys() <= inspect.signature(getattr(optax, name)).parameters.keys()
+  config.name = name
+  optim.make_optimizer(config, optax.constant_schedule(RATE))
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw", "lion", "nadam"])
+def test_any_other_of_optax_s_is_taken_too(config, name):
+  """With its defaults, or with the options of a section that a config file gives it."""
+  config.update(name=name, l2=0.0)
+  assert_close(trained(config), trained_by(getattr(optax, name)(RATE)))
+  config[name] = {"b1": 0.5}
+  assert_close(trained(config), trained_by(getattr(optax, name)(RATE, b1=0.5)))
+
+
+@pytest.mark.parametrize("name", ["lbfgs"])
+def test_one_that_needs_more_than_gradients_is_refused(config, name):
+  config.name = name
+  with pytest.raises(UserError, match=f"The optimizer '{name}' needs more than gradients"):
+    optim.make_optimizer(config, optax.constant_schedule(RATE))
+
+
+def test_an_option_that_the_optimizer_does_not_have_is_refused(config):
+  config.update(name="lamb", lamb={"momentun": 0.5})
+  with pytest.raises(UserError, match="'lamb' has no option 'momentun'"):
     optim.make_optimizer(config, optax.constant_schedule(RATE))
 
 
@@ -230,7 +271,7 @@ def test_the_cosine_schedule_ends_at_zero(config):
   np.testing.assert_allclose(rates(config, steps), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", optim.SCHEDULES)
+@pytest.mark.parametrize("name", TRAIN["optimizer.schedule.name"].rule.choices)
 def test_a_warmup_only_lowers_the_first_steps(config, name):
   config.schedule.name = name
   steps = np.array([0, 1, 8, 9, 10, 50])
@@ -244,7 +285,7 @@ class TestAfterOtherBatches:
 
   BEFORE = MappingProxyType({"batch_size": 64, "first_step": 20, "first_examples": 640})
 
-  @pytest.mark.parametrize("name", optim.SCHEDULES)
+  @pytest.mark.parametrize("name", TRAIN["optimizer.schedule.name"].rule.choices)
   @pytest.mark.parametrize("warmup", ["0 steps", "3 epochs"])
   def test_the_rate_is_that_of_a_run_that_always_had_them(self, config, name, warmup):
     config.schedule.update(
@@ -273,7 +314,7 @@ class TestAfterOtherBatches:
 
 def test_an_unknown_schedule_is_refused(config):
   config.schedule.name = "cosinus"
-  with pytest.raises(UserError, match=r"There is no schedule 'cosinus'\. Did you mean 'cosine'\?"):
+  with pytest.raises(UserError, match=r"name='cosinus' is unknown\. Did you mean 'cosine'\?"):
     rates(config, [0])
 
 

@@ -227,7 +227,7 @@ class TestContinuing:
     "changes",
     [
       {"optimizer.l2": 0.01, "optimizer.clip_norm": 1.0},
-      {"optimizer.l2": 0.0, "optimizer.momentum": 0.0},
+      {"optimizer.l2": 0.0, "optimizer.sgd.momentum": 0.0},
     ],
   )
   def test_with_another_optimiser_s_settings(self, longer, directory, capsys, changes):
@@ -237,7 +237,7 @@ class TestContinuing:
       assert f"continuing with another config.{field}, " in told
     assert directory.read("config.json") == json.loads(longer.to_json())
     # And back, over a checkpoint of the other form.
-    longer.update_from_flattened_dict({"optimizer.l2": 4e-5, "optimizer.momentum": 0.9})
+    longer.update_from_flattened_dict({"optimizer.l2": 4e-5, "optimizer.sgd.momentum": 0.9})
     longer.duration = "15 steps"
     assert train.run(longer, directory)["steps"] == 15
     model_directory.load(directory.path, parallel.make_mesh(), step=14)
