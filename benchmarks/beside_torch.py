@@ -16,12 +16,11 @@ from absl import flags
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config import files as config_files
-from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.interop import references
 from speedpaper_jax.interop.names import implementations
-from speedpaper_jax.training import train
+from speedpaper_jax.steps import assembly
 
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Pixels, height and width.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.")
@@ -59,11 +58,9 @@ def our_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
   config = config_files.load("configs/bn_inception.py")
   config.model.dialect = "pretrainedmodels"
   config.batch_size, config.data.image_size = len(images), images.shape[1]
-  mesh = parallel.make_mesh()
-  model = train.build.build_model(config, _CLASSES, mesh)
-  optimizer = train.build.build_optimizer(config, Durations(config.batch_size, 1442))
-  state = train.build.initial_state(config, model, optimizer, mesh)
-  step = train.compile_step(config, model, optimizer, mesh)
+  config, mesh = assembly.prepare(config)
+  parts = assembly.assemble(config, mesh, _CLASSES, epoch_size=1442)
+  state, step = parts.initial_state(), assembly.compile_step(parts)
   mask = np.ones(len(images), np.float32)
   batch = parallel.shard_batch(mesh, {"image": images, "label": labels, "mask": mask})
 

@@ -34,6 +34,7 @@ from speedpaper_jax import reports
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.config.plan import Plan
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import parallel
@@ -44,7 +45,6 @@ from speedpaper_jax.storage import sessions
 from speedpaper_jax.storage.run_data import Images, RunData
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.storage.sessions import Session
-from speedpaper_jax.training.loop import Plan
 
 FILES = (
   "config.json",

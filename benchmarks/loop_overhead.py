@@ -16,11 +16,10 @@ from ml_collections import config_flags
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config import files as config_files
-from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.distributed import parallel
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
 
@@ -51,12 +50,10 @@ def main(argv: list[str]) -> None:
 
 def time_bare_step(config: ml_collections.ConfigDict) -> float:
   """Seconds a step of the compiled step alone, on a resident batch."""
-  mesh = parallel.make_mesh()
+  config, mesh = assembly.prepare(config)
   split = open_split(config.data.name, config.data.train_split, config.data.dir)
-  model = build.build_model(config, split.num_classes, mesh)
-  optimizer = build.build_optimizer(config, Durations(config.batch_size, len(split)))
-  state = build.initial_state(config, model, optimizer, mesh)
-  step = train.compile_step(config, model, optimizer, mesh)
+  parts = assembly.assemble(config, mesh, split.num_classes, len(split))
+  state, step = parts.initial_state(), assembly.compile_step(parts)
   batches = train_batches(
     split,
     image_size=config.data.image_size,

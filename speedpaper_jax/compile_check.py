@@ -27,9 +27,9 @@ from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   import jax
-  from jax.sharding import Mesh
 
   from speedpaper_jax.compilation.report import Report
+  from speedpaper_jax.steps.assembly import Assembly
 
 _EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x4 or v4:4x4x4"
 
@@ -167,24 +167,14 @@ def check(
 
   from speedpaper_jax.compilation import report as compile_report
   from speedpaper_jax.compilation.program import analyse
-  from speedpaper_jax.config import ranges
-  from speedpaper_jax.config.durations import Durations
-  from speedpaper_jax.distributed import parallel
-  from speedpaper_jax.steps import build
-  from speedpaper_jax.training import train
+  from speedpaper_jax.steps import assembly
 
-  ranges.check(config)
-  parallel.check_can_compile()
-  mesh = parallel.make_mesh(devices)
-  parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
-  num_classes, images = _data_set_sizes(config)
-  model = build.build_model(config, num_classes, mesh)
-  optimizer = build.build_optimizer(config, Durations(config.batch_size, images))
-  state = _state_sizes(config, model, optimizer, mesh)
+  config, mesh = assembly.prepare(config, devices)
+  parts = assembly.assemble(config, mesh, *_data_set_sizes(config))
   print(f"Compiling for {mesh.size} chips {chip.name}; this takes minutes.", flush=True)
   began = time.monotonic()
   try:
-    compiled = train.compile_step(config, model, optimizer, mesh)
+    compiled = assembly.compile_step(parts)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
@@ -192,7 +182,7 @@ def check(
     compile_report.refuse(config, chip, mesh.size, needed, available)
   print(f"Compiled in {(time.monotonic() - began) / 60:.1f} minutes.\n", flush=True)
   program = analyse(compiled, mesh.size, config.accumulation_steps)
-  return compile_report.Report(config, chip, shape, state, program)
+  return compile_report.Report(config, chip, shape, _sizes(parts), program)
 
 
 def _data_set_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
@@ -208,24 +198,22 @@ def _data_set_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
   return split.num_classes, len(split)
 
 
-def _state_sizes(
-  config: ml_collections.ConfigDict, model: Any, optimizer: Any, mesh: "Mesh"
-) -> dict[str, int]:
+def _sizes(parts: "Assembly") -> dict[str, int]:
+  """Bytes of state and batch on each chip."""
   import jax
 
-  from speedpaper_jax.steps import build
+  from speedpaper_jax.steps.step import batch_template
 
   def size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
-  state = build.state_template(config, model, optimizer, mesh)
-  rows = config.batch_size // mesh.size
+  state, config = parts.state_template, parts.config
   return {
     "parameters": size(state.params),
     "batch_stats": size(state.batch_stats),
     "optimiser state": size(state.opt_state),
     "averaged copy": size(state.average),
-    "batch": rows * (3 * config.data.image_size**2 + 4 + 4),  # uint8 pixels, label and mask
+    "batch": size(batch_template(config.batch_size // parts.mesh.size, config.data.image_size)),
   }
 
 

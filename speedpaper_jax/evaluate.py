@@ -65,7 +65,9 @@ def main(argv: list[str]) -> None:
   if needs_population_statistics(config):
     trained_on = config.data if _DATA.value else data
     train_split = open_split(trained_on.name, trained_on.train_split, trained_on.dir)
-  evaluator = Evaluator(config, mesh, model.description.preprocessing, eval_split, train_split)
+  evaluator = Evaluator(
+    model.network, config, mesh, model.description.preprocessing, eval_split, train_split
+  )
   metrics = evaluator(model.variables)
   print(f"{path} step {model.step}, {data.name} {data.eval_split}:")
   print(format_evaluation(metrics), flush=True)

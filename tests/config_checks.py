@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from speedpaper_jax.config import ranges
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.distributed import parallel
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import assembly, build
 
 CLASSES = {
   "digits": 10,
@@ -29,7 +29,7 @@ def check_values(config, data):
   assert config.data.name == data
   ranges.check(config)
   durations = Durations(config.batch_size, 50_000)
-  build.build_optimizer(config, durations)
+  build.build_optimizer(config, build.build_schedule(config, durations))
   build.build_augmentation(config)
   for interval in (config.log_every, config.eval_every):
     assert durations.whole_steps(interval, "") > 0
@@ -38,12 +38,12 @@ def check_values(config, data):
 
 def check_shapes(config, data):
   """The network takes images of the config's size; returns the shapes of training's state."""
-  model = check_values(config, data)
-  optimizer = build.build_optimizer(config, Durations(config.batch_size, 50_000))
-  state = build.state_template(config, model, optimizer, parallel.make_mesh())
-  size = config.data.image_size
+  check_values(config, data)
+  config, mesh = assembly.prepare(config)
+  parts = assembly.assemble(config, mesh, CLASSES[data], epoch_size=50_000)
+  state, size = parts.state_template, config.data.image_size
   logits = jax.eval_shape(
-    lambda variables: model.apply(variables, jnp.zeros((2, size, size, 3)), train=False),
+    lambda variables: parts.model.apply(variables, jnp.zeros((2, size, size, 3)), train=False),
     state.evaluated,
   )
   assert logits.shape == (2, CLASSES[data])

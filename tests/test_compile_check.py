@@ -19,7 +19,7 @@ from speedpaper_jax.compilation.program import Collective, Memory, Program
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import registry
-from speedpaper_jax.training import train
+from speedpaper_jax.steps import assembly
 
 V5E = chips.find("TPU v5 lite")
 DEVICES = 8
@@ -91,7 +91,7 @@ class TestCheck:
         "temporaries (98.96G) exceeds available HBM (15.75G)."
       )
 
-    monkeypatch.setattr(train, "compile_step", run_out)
+    monkeypatch.setattr(assembly, "compile_step", run_out)
     with pytest.raises(UserError) as refusal:
       check(tiny_config(batch_size=32))
     assert str(refusal.value) == (
@@ -104,7 +104,7 @@ class TestCheck:
     def fail(*arguments):
       raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
-    monkeypatch.setattr(train, "compile_step", fail)
+    monkeypatch.setattr(assembly, "compile_step", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
       check(tiny_config())
 

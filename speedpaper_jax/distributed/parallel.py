@@ -78,12 +78,12 @@ def from_host(array: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def replicated_template(mesh: Mesh, make_tree: Callable[[], Any]) -> Any:
-  """Shapes and dtypes of what `make_tree` would return, with the sharding of `replicate`."""
+def replicated_template(mesh: Mesh, shapes: Any) -> Any:
+  """The same shapes and dtypes, with the sharding of `replicate`."""
   sharding = NamedSharding(mesh, _REPLICATED)
   return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    jax.eval_shape(make_tree),
+    shapes,
   )
 
 

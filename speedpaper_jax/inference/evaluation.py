@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
@@ -23,10 +24,11 @@ PyTree = Any
 
 
 class Evaluator:
-  """Evaluates the network of a config; its steps are compiled once."""
+  """Evaluates a network; its steps are compiled once."""
 
   def __init__(
     self,
+    network: nn.Module,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
     preprocessing: Preprocessing,
@@ -36,6 +38,7 @@ class Evaluator:
     """Prepares the evaluation.
 
     Args:
+      network: in the form for inference, see `build.build_inference_model`.
       config: of training.
       mesh: the devices.
       preprocessing: of the images to evaluate on; training images share its normalisation.
@@ -48,10 +51,9 @@ class Evaluator:
     self._crop = preprocessing.crop
     self._eval_split = eval_split
     self._train_split = train_split
-    model = build.build_inference_model(config, eval_split.num_classes, mesh)
     normalization = preprocessing.normalization
-    self._eval_step = parallel.jit_on_mesh(make_eval_step(model, normalization), mesh)
-    self._moments_step = parallel.jit_on_mesh(make_moments_step(model, normalization), mesh)
+    self._eval_step = parallel.jit_on_mesh(make_eval_step(network, normalization), mesh)
+    self._moments_step = parallel.jit_on_mesh(make_moments_step(network, normalization), mesh)
 
   def __call__(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None

@@ -1,6 +1,5 @@
 """The objects that a config describes."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ import ml_collections
 import optax
 from jax.sharding import Mesh
 
+from speedpaper_jax.config import plan
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data import augment
 from speedpaper_jax.data.augment import Augmentation
@@ -22,8 +22,6 @@ from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import optim
 from speedpaper_jax.steps.step import TrainState
-
-_MOST_EXAMPLES = 2**32 - 1  # they are counted in uint32
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -142,46 +140,21 @@ def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
   )
 
 
-def total_steps(config: ml_collections.ConfigDict, durations: Durations) -> int:
-  """The last step of the run."""
-  if not durations.whole_steps(config.duration, "config.duration"):
-    raise UserError("config.duration is zero; set a length of training.")
-  last = durations.last_step(config.duration, "config.duration")
-  examples = durations.first_examples + (last - durations.first_step) * durations.batch_size
-  if examples > _MOST_EXAMPLES:
-    raise UserError(
-      f"config.duration='{config.duration}' is {examples:,} examples; at most {_MOST_EXAMPLES:,} "
-      f"are counted."
-    )
-  return last
-
-
 def build_schedule(config: ml_collections.ConfigDict, durations: Durations) -> optax.Schedule:
   """The learning rate of each step, the first of which is 0."""
   return optim.make_schedule(
     config.optimizer,
     durations,
-    total_steps(config, durations),
+    plan.total_steps(config, durations),
     durations.offset_of(config.duration, "config.duration"),
   )
 
 
 def build_optimizer(
-  config: ml_collections.ConfigDict, durations: Durations
+  config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """The optimiser with its schedule."""
-  return optim.make_optimizer(config.optimizer, build_schedule(config, durations))
-
-
-def initial_state(
-  config: ml_collections.ConfigDict,
-  model: nn.Module,
-  optimizer: optax.GradientTransformation,
-  mesh: Mesh,
-) -> TrainState:
-  """The state before the first step, on all devices."""
-  draw = functools.partial(_draw_state, config, model, optimizer)
-  return parallel.replicate(mesh, jax.jit(draw)())
+  """The optimiser with its learning rate."""
+  return optim.make_optimizer(config.optimizer, schedule)
 
 
 def variables_template(
@@ -192,25 +165,19 @@ def variables_template(
   def draw() -> dict[str, Any]:
     return {"batch_stats": {}, **_draw_variables(config, model)}
 
-  return parallel.replicated_template(mesh, draw)
+  return parallel.replicated_template(mesh, jax.eval_shape(draw))
 
 
-def state_template(
-  config: ml_collections.ConfigDict,
-  model: nn.Module,
-  optimizer: optax.GradientTransformation,
-  mesh: Mesh,
-) -> TrainState:
-  """Shapes, dtypes and shardings of `initial_state`, without its values."""
-  draw = functools.partial(_draw_state, config, model, optimizer)
-  return parallel.replicated_template(mesh, draw)
-
-
-def _draw_state(
+def trace_initial_state(
   config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
-) -> TrainState:
-  variables = _draw_variables(config, model)
-  return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+) -> jax.stages.Traced:
+  """The program that draws the state before the first step; it knows the shapes, too."""
+
+  def draw() -> TrainState:
+    variables = _draw_variables(config, model)
+    return TrainState.create(variables, optimizer, with_average=config.average_decay > 0)
+
+  return jax.jit(draw).trace()
 
 
 def _draw_variables(config: ml_collections.ConfigDict, model: nn.Module) -> dict[str, Any]:

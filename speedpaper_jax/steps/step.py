@@ -20,6 +20,15 @@ Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
+def batch_template(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a batch: RGB images, classes, and 1 for the rows that count."""
+  return {
+    "image": jax.ShapeDtypeStruct((rows, image_size, image_size, 3), jnp.uint8),
+    "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
+    "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
+  }
+
+
 class TrainState(flax.struct.PyTreeNode):
   """All that training carries from step to step.
 

@@ -9,6 +9,7 @@ from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference.model_directory import Description
 from speedpaper_jax.steps import build
+from speedpaper_jax.steps.assembly import Assembly
 from speedpaper_jax.storage import provenance, resuming
 from speedpaper_jax.storage.resuming import Changes
 from speedpaper_jax.storage.run_data import RunData
@@ -19,33 +20,26 @@ from speedpaper_jax.storage.sessions import Recorder, Session
 _SAME_RATE = 1e-5
 
 
-def session_of(
-  config: ml_collections.ConfigDict,
-  durations: Durations,
-  changes: Changes,
-  learning_rates: tuple[float, float] | None,
-  command: str,
-) -> Session:
+def session_of(parts: Assembly, changes: Changes, command: str) -> Session:
   """What is known of a session at its start.
 
   Args:
-    config: of the run.
-    durations: with what was trained before.
+    parts: of the run, with what was trained before.
     changes: of the config, against the session before.
-    learning_rates: see `jump`.
     command: that began it.
   """
+  durations = parts.durations
   return Session(
     command=command,
     devices=provenance.machine()["devices"],
-    duration=config.duration,
+    duration=parts.config.duration,
     batch_size=durations.batch_size,
     epoch_size=durations.epoch_size,
     first_step=durations.first_step,
     first_examples=durations.first_examples,
     last_step=durations.first_step,
     changes=changes,
-    learning_rates=learning_rates or (),
+    learning_rates=jump(parts.config, changes, durations) or (),
   )
 
 
@@ -80,26 +74,22 @@ def jump(
 
 
 def begin(
-  config: ml_collections.ConfigDict,
+  parts: Assembly,
   directory: RunDirectory,
   description: Description,
   data: RunData,
-  changes: Changes,
   session: Session,
   recorder: Recorder,
-  total_steps: int,
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
   """Tells what goes on, and writes what the directory has to have; no step has been taken yet.
 
   Args:
-    config: of the run.
+    parts: of the run.
     directory: of the run.
     description: of the network.
     data: that it is trained on.
-    changes: of the config, against the one that is saved.
     session: that begins.
     recorder: of the session.
-    total_steps: the last step of the run.
 
   Returns:
     The evaluation after the last step that was taken, and the best one, where there are such.
@@ -107,11 +97,12 @@ def begin(
   Raises:
     UserError: the directory cannot be written.
   """
+  config, total_steps = parts.config, parts.plan.total_steps
   first_step = session.first_step
   are_steps_left = first_step < total_steps
   if first_step:
     print(f"resuming after step {first_step}", flush=True)
-    _tell(config, changes, session, total_steps)
+    _tell(config, session, total_steps)
   elif steps := max((entry["step"] for entry in directory.metrics()), default=0):
     print(f"starting again: {steps} steps were taken, but no checkpoint was written", flush=True)
   if are_steps_left:
@@ -122,7 +113,7 @@ def begin(
     # A result of fewer steps is none of the run that goes on.
     directory.remove("summary.json")
   else:
-    _keep_config(config, directory, changes)
+    _keep_config(config, directory, session.changes)
   directory.forget_metrics_after(first_step)
   best = directory.best_evaluation() if config.keep_best else None
   return directory.evaluation(first_step), best
@@ -139,9 +130,8 @@ def _keep_config(
   directory.save_config(kept)
 
 
-def _tell(
-  config: ml_collections.ConfigDict, changes: Changes, session: Session, total_steps: int
-) -> None:
+def _tell(config: ml_collections.ConfigDict, session: Session, total_steps: int) -> None:
+  changes = session.changes
   if session.first_step >= total_steps:
     if without_effect := changes.keys() - resuming.in_effect(changes, are_steps_left=False):
       warn(

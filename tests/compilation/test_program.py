@@ -58,7 +58,7 @@ def compile_step(mode, statistics, accumulation_steps=1):
     "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
     "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
   }
-  state = parallel.replicated_template(mesh, draw)
+  state = parallel.replicated_template(mesh, jax.eval_shape(draw))
   compiled = parallel.jit_train_step(step, mesh, mode).lower(state, batch).compile()
   return analyse(compiled, DEVICES, accumulation_steps)
 

@@ -274,7 +274,7 @@ def test_each_device_has_the_whole_state_as_its_template_says(mesh):
     return {"a": jnp.arange(3.0), "b": jnp.zeros((), jnp.int32)}
 
   tree = parallel.replicate(mesh, make_tree())
-  template = parallel.replicated_template(mesh, make_tree)
+  template = parallel.replicated_template(mesh, jax.eval_shape(make_tree))
   for name, leaf in tree.items():
     assert [shard.data.shape for shard in leaf.addressable_shards] == [leaf.shape] * DEVICES
     described = template[name]

@@ -92,7 +92,7 @@ def config():
   config = train_config()
   config.data.image_size = SIZE
   config.batch_size = 16
-  config.batch_norm.population_batches = 3
+  config.batch_norm.update(epsilon=1e-3, population_batches=3)
   return config
 
 
@@ -112,7 +112,8 @@ def networks(monkeypatch):
 def make_evaluator(config, split, normalization=DEFAULT):
   preprocessing = Preprocessing(EvaluationCrop(SIZE), normalization)
   mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
-  return Evaluator(config, mesh, preprocessing, split, train_split)
+  network = build.build_inference_model(config, split.num_classes, mesh)
+  return Evaluator(network, config, mesh, preprocessing, split, train_split)
 
 
 def evaluate(config, split, variables=None, normalization=DEFAULT):

@@ -6,6 +6,7 @@ import optax
 import pytest
 import tiny
 
+from speedpaper_jax.config import plan, ranges
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data.augment import Augmentation
@@ -134,7 +135,7 @@ def test_a_group_cannot_straddle_devices_under_pmap(config):
 def test_an_unknown_value_is_refused_with_the_nearest_one(config, section, field, value, nearest):
   config[section][field] = value
   with pytest.raises(UserError) as refusal:
-    build_model(config)
+    ranges.check(config)
   message = str(refusal.value)
   assert message.startswith(f"config.{section}.{field}='{value}' is unknown. Did you mean '")
   assert f"'{nearest}'" in message
@@ -142,10 +143,10 @@ def test_an_unknown_value_is_refused_with_the_nearest_one(config, section, field
 
 def test_initial_scale_is_of_the_kernels_alone(config, monkeypatch):
   monkeypatch.setattr(registry, "create", tiny.create)
-  mesh, optimizer = parallel.make_mesh(), optax.sgd(0.1)
 
   def params():
-    return build.initial_state(config, build_model(config), optimizer, mesh).params
+    traced = build.trace_initial_state(config, build_model(config), optax.sgd(0.1))
+    return traced.lower().compile()().params
 
   once = params()
   config.model.initial_scale = 3.0
@@ -197,7 +198,7 @@ def test_one_image_has_no_statistics(config, statistics, batch_size):
 def test_more_examples_than_are_counted(config):
   config.duration = "134217728 steps"
   with pytest.raises(UserError, match=r"config\.duration='.*' is .* examples; at most 4,294"):
-    build.total_steps(config, Durations(config.batch_size, 1000))
+    plan.total_steps(config, Durations(config.batch_size, 1000))
 
 
 def test_the_augmentation_is_the_one_of_the_config(config):
@@ -224,6 +225,37 @@ class TestEvaluationCrop:
   )
   def test_an_unknown_choice_is_refused(self, config, field, value, nearest):
     config.data[field] = value
-    message = rf"config\.data\.{field}='{value}' is unknown\. Did you mean '{nearest}'\?"
+    message = rf"{field[5:]}='{value}' is unknown\. Did you mean '{nearest}'\?"
     with pytest.raises(UserError, match=message):
       build.build_evaluation_crop(config)
+
+
+class TestResolve:
+  """ε and decay of batch normalization are the dialect's, unless the config says otherwise."""
+
+  @pytest.mark.parametrize(
+    ("name", "dialect", "epsilon", "decay"),
+    [
+      ("bn_inception", "paper", 1e-3, 0.9997),
+      ("bn_inception", "pretrainedmodels", 1e-5, 0.9),
+      ("inception_v4", "", 1e-3, 0.9997),
+      ("inception_v4", "timm", 1e-3, 0.9),
+      ("googlenet", "paper", 1e-3, 0.9997),  # it has none of its own
+    ],
+  )
+  def test_the_dialects(self, name, dialect, epsilon, decay):
+    config = train_config()
+    config.model.update(name=name, dialect=dialect)
+    resolved = build.resolve(config).batch_norm
+    assert (resolved.epsilon, resolved.decay) == (epsilon, decay)
+    assert config.batch_norm.epsilon is None
+
+  def test_the_configs(self):
+    config = train_config()
+    config.batch_norm.update(epsilon=0.1, decay=0.5)
+    resolved = build.resolve(config).batch_norm
+    assert (resolved.epsilon, resolved.decay) == (0.1, 0.5)
+
+  def test_a_network_is_built_with_them(self, config):
+    config.model.dialect = "pretrainedmodels"
+    assert build_model(config).settings.batch_norm.epsilon == 1e-5

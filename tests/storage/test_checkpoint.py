@@ -95,7 +95,7 @@ class TestWhole:
   def test_shapes_are_template_enough(self, directory):
     save_all(directory, 3)
     template = parallel.replicated_template(
-      parallel.make_mesh(), lambda: jax.tree.map(jnp.asarray, make_values(0))
+      parallel.make_mesh(), jax.tree.map(jnp.asarray, make_values(0))
     )
     _, state, _ = restore(directory, template)
     assert state["params"]["kernel"].sharding == template["params"]["kernel"].sharding

@@ -14,7 +14,6 @@ import tiny
 from PIL import Image
 
 from benchmarks.survive_kills import TIMINGS
-from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.files import load
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
@@ -26,7 +25,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.evaluation import Evaluator
 from speedpaper_jax.models import registry
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.storage import sessions
 from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
@@ -105,7 +104,7 @@ def test_a_run(config, directory):
   assert entries(directory, "eval")[-1] == {"step": 12, "split": "eval", **summary["eval"]}
   assert summary["best"] == {"step": 6, "top1": entries(directory, "eval")[0]["top1"]}
   assert saved_steps(directory) == [6, 8, 12], "the best, and the newest two"
-  assert json.loads(config.to_json()) == directory.read("config.json")
+  assert json.loads(build.resolve(config).to_json()) == directory.read("config.json")
   assert directory.read("model.json")["num_classes"] == 10
 
 
@@ -182,7 +181,7 @@ class TestOtherReplicas:
     config.duration = "2 steps"
     train.run(config, directory)
     four = parallel.make_mesh(jax.devices()[:4])
-    monkeypatch.setattr(parallel, "make_mesh", lambda: four)
+    monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: four)
     config.duration = "4 steps"
     train.run(config, directory)
     assert ("continuing on 4 devices, after 8" in capsys.readouterr().err) == tells
@@ -235,7 +234,7 @@ class TestContinuing:
     told = self.go_on(longer, directory, capsys)
     for field in changes:
       assert f"continuing with another config.{field}, " in told
-    assert directory.read("config.json") == json.loads(longer.to_json())
+    assert directory.read("config.json") == json.loads(build.resolve(longer).to_json())
     # And back, over a checkpoint of the other form.
     longer.update_from_flattened_dict({"optimizer.l2": 4e-5, "optimizer.sgd.momentum": 0.9})
     longer.duration = "15 steps"
@@ -403,11 +402,8 @@ def test_those_of_version_0_1_0_are_none_either(config, tmp_path):
   directory = RunDirectory(tmp_path / "converted")
   directory.start(config)
   with contextlib.closing(Checkpoints(directory.checkpoints)) as saved:
-    mesh = parallel.make_mesh()
-    model = build.build_model(config, 10, mesh)
-    optimizer = build.build_optimizer(config, Durations(config.batch_size, 1437))
-    state = build.initial_state(config, model, optimizer, mesh)
-    saved.save(0, state, {"seconds": 0.0, "devices": 1})
+    parts = assembly.assemble(config, parallel.make_mesh(), 10, epoch_size=1437)
+    saved.save(0, parts.initial_state(), {"seconds": 0.0, "devices": 1})
   with pytest.raises(UserError, match=r"holds converted weights, not a run .* config\.init_from"):
     train.run(config, directory)
 

@@ -1,0 +1,151 @@
+"""From a training config to the objects of a run, for training and all that looks at it.
+
+`prepare` checks the config and finds the devices, `assemble` builds what depends on the data too,
+and `compile_step` compiles the step.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import ml_collections
+import optax
+from jax.sharding import Mesh
+
+from speedpaper_jax.compilation import freed_memory
+from speedpaper_jax.config import ranges
+from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.config.plan import Plan
+from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.distributed import parallel
+from speedpaper_jax.steps import build
+from speedpaper_jax.steps.step import TrainState, batch_template, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+  """What a run is made of.
+
+  Attributes:
+    config: of the run, complete.
+    mesh: the devices.
+    num_classes: of the data.
+    durations: batch and epoch sizes, and what was trained before.
+    plan: length and intervals.
+    schedule: the learning rate of each step, the first of which is 0.
+    model: the network, for training.
+    optimizer: with its schedule.
+    initial: the program that draws the first state; traced, not compiled.
+  """
+
+  config: ml_collections.ConfigDict
+  mesh: Mesh
+  num_classes: int
+  durations: Durations
+  plan: Plan
+  schedule: optax.Schedule
+  model: nn.Module
+  optimizer: optax.GradientTransformation
+  initial: jax.stages.Traced
+
+  @functools.cached_property
+  def state_template(self) -> TrainState:
+    """Shapes, dtypes and shardings of the state."""
+    template: TrainState = parallel.replicated_template(self.mesh, self.initial.out_info)
+    return template
+
+  def initial_state(self) -> TrainState:
+    """The state before the first step, on all devices."""
+    state: TrainState = parallel.replicate(self.mesh, self.initial.lower().compile()())
+    return state
+
+  def going_on(self, state: TrainState) -> "Assembly":
+    """The same for a run that has come to a state: its schedule goes on where it is in the data."""
+    durations = dataclasses.replace(
+      self.durations, first_step=int(state.step), first_examples=int(state.examples)
+    )
+    schedule = build.build_schedule(self.config, durations)
+    return dataclasses.replace(
+      self,
+      durations=durations,
+      plan=Plan.of(self.config, durations),
+      schedule=schedule,
+      optimizer=build.build_optimizer(self.config, schedule),
+    )
+
+
+def prepare(
+  config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> tuple[ml_collections.ConfigDict, Mesh]:
+  """Checks all of a config that does not depend on its data.
+
+  Args:
+    config: of training; it is left as it is.
+    devices: to train on; all by default.
+
+  Returns:
+    The config, complete, and the devices.
+
+  Raises:
+    UserError: a field is not valid, or the batch does not divide over the devices.
+  """
+  ranges.check(config)
+  parallel.check_can_compile()
+  mesh = parallel.make_mesh(devices)
+  parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
+  return build.resolve(config), mesh
+
+
+def assemble(
+  config: ml_collections.ConfigDict, mesh: Mesh, num_classes: int, epoch_size: int
+) -> Assembly:
+  """Builds what a run is made of; nothing is computed yet.
+
+  Args:
+    config: as `prepare` returns it.
+    mesh: the devices.
+    num_classes: of the data.
+    epoch_size: training images.
+
+  Raises:
+    UserError: a length is not valid, or images or groups do not fit the network.
+  """
+  durations = Durations(config.batch_size, epoch_size)
+  plan = Plan.of(config, durations)
+  schedule = build.build_schedule(config, durations)
+  model = build.build_model(config, num_classes, mesh)
+  optimizer = build.build_optimizer(config, schedule)
+  return Assembly(
+    config=config,
+    mesh=mesh,
+    num_classes=num_classes,
+    durations=durations,
+    plan=plan,
+    schedule=schedule,
+    model=model,
+    optimizer=optimizer,
+    initial=build.trace_initial_state(config, model, optimizer),
+  )
+
+
+def compile_step(parts: Assembly, normalization: Normalization = DEFAULT) -> jax.stages.Compiled:
+  """The training step, compiled for the shapes of state and batch."""
+  config = parts.config
+  step = make_train_step(
+    parts.model,
+    parts.optimizer,
+    seed=config.seed,
+    label_smoothing=config.label_smoothing,
+    aux_weight=config.aux_weight,
+    accumulation_steps=config.accumulation_steps,
+    average_decay=config.average_decay,
+    normalization=normalization,
+    axis_name=parallel.axis_name(config.parallel),
+  )
+  batch = batch_template(config.batch_size, config.data.image_size)
+  wrapped = parallel.jit_train_step(step, parts.mesh, config.parallel)
+  compiled = wrapped.lower(parts.state_template, batch).compile()
+  freed_memory.give_back()
+  return compiled
