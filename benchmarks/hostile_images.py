@@ -372,7 +372,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser = entry_point.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
   parser.add_argument("--count", type=entry_point.at_least(2), default=2000)
   parser.add_argument("--seed", type=int, default=0)
-  return parser.parse_args(argv[1:])
+  return parser.parse(argv[1:])
 
 
 def main(options: argparse.Namespace) -> None:

@@ -317,7 +317,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--count", type=entry_point.at_least(1), default=300, help="in all")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--pictures", action="store_true", help="save the reports' figures, too")
-  return parser.parse_args(argv[1:])
+  return parser.parse(argv[1:])
 
 
 def main(options: argparse.Namespace) -> None:

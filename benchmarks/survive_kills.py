@@ -70,7 +70,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--devices", type=entry_point.at_least(1), default=1, help="of each process")
   parser.add_argument("--seed", type=int, default=0, help="of moments and processes")
   parser.add_argument("--program", default="-m speedpaper_jax.main", help=argparse.SUPPRESS)
-  options = parser.parse_args(argv[1:position])
+  options = parser.parse(argv[1:position])
   options.arguments = argv[position + 1 :] or ["--config=configs/bn_inception.py"]
   return options
 

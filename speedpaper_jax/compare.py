@@ -82,7 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="FILE",
     help="with --all: the page to write (default: docs/pytorch_parity.md)",
   )
-  return parser.parse_args(arguments[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

@@ -76,7 +76,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="PACKAGE",
     help="with --to=torch: whose names, where several packages have the network",
   )
-  return parser.parse_args(arguments[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

@@ -45,7 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--plot", type=pathlib.Path, metavar="FILE", help="draw a figure there, such as x.png"
   )
-  return parser.parse_args(arguments[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

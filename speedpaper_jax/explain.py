@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--plot", type=pathlib.Path, metavar="FILE.png", help="draw one feature's way there"
   )
-  return parser.parse_args(arguments[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="FILE.html",
     help="of several runs: the page to write (default: comparison.html)",
   )
-  return parser.parse_args(arguments[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

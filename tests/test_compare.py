@@ -107,7 +107,9 @@ def test_a_difference_beyond_its_limit_is_shown_and_fails(monkeypatch, capsys):
     (["--batch_size=1"], "argument --batch_size: 1 is below 2; see --help"),
     (["--image_size=0"], "argument --image_size: 0 is below 1"),
     (["--num_classes=many"], "argument --num_classes: invalid number value: 'many'"),
-    (["--modle=bn_inception"], "unrecognized arguments: --modle=bn_inception; see --help"),
+    (["--modle=bn_inception"], r"There is no flag '--modle'\. Did you mean '--model'\?"),
+    (["--mod=bn_inception"], "There is no flag '--mod'"),
+    (["bn_inception"], "'bn_inception' is no flag; flags begin with --; see --help"),
   ],
 )
 def test_mistakes(arguments, message):

@@ -89,6 +89,7 @@ def test_a_difference_beyond_its_limit_is_marked_and_fails(monkeypatch, capsys):
     (["nb"], r"There is no explanation of 'nb'\. Did you mean 'bn'\? Valid: 'bn'\."),
     (["whitening"], r"There is no explanation of 'whitening'\. Valid: 'bn'\."),
     ([], "the following arguments are required: TOPIC; see --help"),
+    (["bn", "bn"], "'bn' is one argument too many; see --help"),
     (["bn", "--examples=1"], "--examples=1 is too few: a single example is its own mean, so"),
     (["bn", "--examples=21"], "--examples=21 are too many to read; take at most 20"),
     (["bn", "--examples=4.5"], "argument --examples: invalid int value: '4.5'"),

@@ -86,12 +86,18 @@ class TestSeveralRuns:
       run(*runs, f"--out={tmp_path / name}")
 
 
+def test_flags_stand_anywhere():
+  options = report.parse(["report", "a", "--out=c.html", "b"])
+  assert (list(map(str, options.directories)), str(options.out)) == (["a", "b"], "c.html")
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
     ([], "the following arguments are required: DIR; see --help"),
     (["a", "--out=b.html"], r"--out is of several runs; the report of one is report\.html in its"),
-    (["a", "--html"], "unrecognized arguments: --html; see --help"),
+    (["a", "--html"], "There is no flag '--html'"),
+    (["a", "--otu=b.html"], r"There is no flag '--otu'\. Did you mean '--out'\?"),
   ],
 )
 def test_mistakes(arguments, message):

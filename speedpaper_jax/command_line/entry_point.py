@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import errno
+import itertools
 import logging as logging_of_libraries
 import os
 import signal
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -142,11 +143,67 @@ def parse_config_flags(argv: list[str]) -> list[str]:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-  """Argparse's, with mistakes as UserErrors."""
+  """Argparse's, with mistakes as UserErrors; flags are named in full."""
+
+  def __init__(self, **settings: Any) -> None:
+    """Takes what argparse's takes, by name."""
+    super().__init__(**settings, allow_abbrev=False)
+
+  def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line.
+
+    Args:
+      arguments: those after the name of the program; flags may stand anywhere among them.
+
+    Raises:
+      UserError: a flag is unknown, a value is not valid, or an argument is missing or too many.
+    """
+    options, left = self.parse_known(arguments)
+    if left:
+      takes_others = self._get_positional_actions()
+      wrong = "one argument too many" if takes_others else "no flag; flags begin with --"
+      self.error(f"'{left[0]}' is {wrong}")
+    return options
+
+  def parse_known(
+    self, arguments: Sequence[str], prefixes: tuple[str, ...] = ()
+  ) -> tuple[argparse.Namespace, list[str]]:
+    """As `parse`, but leaves what is too much to the caller.
+
+    Args:
+      arguments: those after the name of the program.
+      prefixes: that flags may begin with which are left to the caller, too, with their values.
+
+    Returns:
+      The options, and the arguments that are left.
+
+    Raises:
+      UserError: a flag is unknown, a value is not valid, or an argument is missing.
+    """
+    # At first, since argparse tells of a required flag that is missing before one that is mistyped.
+    for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
+      if _begins_as_flag(argument) and not argument.startswith(prefixes):
+        self._check_flag(argument.partition("=")[0])
+    return self.parse_known_intermixed_args(arguments)
+
+  def _check_flag(self, name: str) -> None:
+    valid = self._option_string_actions
+    if name not in valid:
+      flags = [flag for flag in valid if flag.startswith("--")]
+      raise UserError(f"There is no flag '{name}'.{errors.did_you_mean(name, flags)}")
 
   def error(self, message: str) -> NoReturn:
     """Called with what is wrong."""
     raise UserError(f"{message}; see --help.")
+
+
+def _begins_as_flag(argument: str) -> bool:
+  """Whether it begins with a dash, but is neither a number nor a dash alone."""
+  try:
+    float(argument)
+  except ValueError:
+    return argument.startswith("-") and argument != "-"
+  return False
 
 
 def at_least(minimum: int, at_most: int = 2**32 - 1) -> Callable[[str], int]:
