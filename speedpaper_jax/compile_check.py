@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
-from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.compilation import chips
-from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
 
@@ -51,16 +48,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "it needs of a chip's memory and how fast it can be at most. The exit status is 1 where it "
     "does not fit. --config.KEY=VALUE overrides a field, as in training.",
   )
-  parser.add_argument("--config", metavar="FILE", help="config file, with its arguments")
+  config_flag.add_to(parser)
   parser.add_argument("--topology", metavar="NAME", help=f"the slice: {_EXAMPLES}")
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
-  options, overrides = parser.parse_known_args(arguments[1:])
+  options = config_flag.parse(parser, arguments[1:])
   if options.config is None:
     raise UserError("Name a config with --config=FILE, as in --config=configs/inception_v4.py.")
   if options.topology is None:
     raise UserError(f"Name a TPU slice with --topology, as in {_EXAMPLES}.")
-  config_files.check_overrides(config_files.load(options.config), overrides)
-  options.config = _read_config([arguments[0], f"--config={options.config}", *overrides])
   experiment = options.config.get("experiment")
   if experiment != "train":
     raise UserError(
@@ -68,18 +63,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
       f"configs/inception_v4.py."
     )
   return options
-
-
-def _read_config(arguments: list[str]) -> ml_collections.ConfigDict:
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
-  try:
-    left = values(arguments)
-  except flags.Error as error:
-    raise UserError(str(error)) from error
-  if left[1:]:
-    raise UserError(f"'{left[1]}' is no flag; flags begin with --.")
-  return values.config
 
 
 def main(options: argparse.Namespace) -> None:

@@ -252,8 +252,6 @@ def test_a_program_that_is_too_large_is_refused():
   )
 
 
-# ml_collections loads config files so.
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestFlags:
   def test_fields_of_the_config_are_overridden(self):
     options = compile_check.parse(
@@ -271,8 +269,13 @@ class TestFlags:
       (["--config=configs/inception_v5.py", TOPOLOGY], "Did you mean 'configs/inception_v4.py'"),
       ([CONFIG, TOPOLOGY, "--config.batchsize=8"], "Did you mean 'batch_size'"),
       ([CONFIG, TOPOLOGY, "--config.batch_size=many"], "batch_size"),
-      ([CONFIG, TOPOLOGY, "--jsn=x"], "jsn"),
-      ([CONFIG, TOPOLOGY, "v5e:4x4"], "'v5e:4x4' is no flag"),
+      ([CONFIG, TOPOLOGY, "--jsn=x"], "There is no flag '--jsn'. Did you mean '--json'?"),
+      ([CONFIG, TOPOLOGY, "v5e:4x4"], "'v5e:4x4' is no flag; flags begin with --, as in --config="),
+      (["v5e:4x4"], "'v5e:4x4' is no flag"),
+      ([TOPOLOGY, "--config.batch_size=8"], "Name a config with --config=FILE"),
+      (["--config", TOPOLOGY], "argument --config: expected one argument; see --help"),
+      ([CONFIG, TOPOLOGY, "--config.batch_size"], "Missing value for flag --config.batch_size"),
+      ([CONFIG, TOPOLOGY, "--noconfig.batch_size"], "give --config.batch_size=VALUE"),
     ],
   )
   def test_mistakes(self, arguments, message):
@@ -354,7 +357,6 @@ def compile_for_a_slice(tiny_network):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("settings")
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestWithTheCompiler:
   def test_a_step_is_compiled(self, compile_for_a_slice, tmp_path, capsys):
     json_file = tmp_path / "x.json"
