@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data import digits, paths
 from speedpaper_jax.data.originals import ORIGINALS, Original
 from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
@@ -112,9 +113,9 @@ def _sha256(path: Path) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line."""
-  parser = argparse.ArgumentParser(
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.data.prepare",
     description="Prepares a data set without TensorFlow, in the form that plain TFDS reads.",
   )
@@ -128,17 +129,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument(
     "--source", metavar="DIR", help="directory with the original files (default: download them)"
   )
-  options = parser.parse_args(arguments)
+  return parser.parse(arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
+  """Prepares what the flags name."""
+  # As Python has it, so that Ctrl-C removes downloads and half-written files.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     directory = prepare(options.name, options.data_dir, options.source)
-  except UserError as error:
-    sys.exit(f"error: {error}")
   except KeyboardInterrupt:
-    # Not `entry_point.run`, which would leave downloads and half-written files behind.
     print("Interrupted; nothing was written.", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
   print(f"{options.name} is prepared in {directory}")
 
 
 if __name__ == "__main__":
-  main()
+  entry_point.run(main, parse)

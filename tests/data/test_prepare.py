@@ -7,6 +7,7 @@ import io
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import tarfile
 import tempfile
@@ -14,6 +15,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from commands import finish, start
 
 from speedpaper_jax.data import originals, prepare
 from speedpaper_jax.data.sources import open_split
@@ -318,25 +320,38 @@ def test_an_archive_of_other_contents_is_named(tmp_path, source, member, content
   expect_error(f"{path} is damaged ({message})", "cifar10", tmp_path / "root", source)
 
 
+def run(*arguments):
+  prepare.main(prepare.parse(["prepare", *arguments]))
+
+
 def test_the_command_line_prepares_the_digits(tmp_path, capsys):
-  prepare.main(["digits", f"--data_dir={tmp_path}"])
+  run("digits", f"--data_dir={tmp_path}")
   assert capsys.readouterr().out == f"digits is prepared in {tmp_path / 'digits' / '1.0.0'}\n"
 
 
-def test_the_command_line_ends_with_a_sentence(tmp_path):
-  with pytest.raises(SystemExit) as exit_:
-    prepare.main(["cifra10", f"--data_dir={tmp_path}"])
-  assert str(exit_.value.code).startswith("error: 'cifra10' cannot be prepared without TensorFlow.")
-  assert "Did you mean 'cifar10'?" in exit_.value.code
+def test_the_command_line_ends_with_a_sentence(scratch, tmp_path):
+  process = start(scratch, "-m", "speedpaper_jax.data.prepare", "cifra10", f"--data_dir={tmp_path}")
+  status, output, errors = finish(process)
+  assert (status, output) == (1, "")
+  assert errors.startswith("error: 'cifra10' cannot be prepared without TensorFlow.")
+  assert "Did you mean 'cifar10'?" in errors
 
 
+@pytest.fixture
+def interrupts_ignored():
+  previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  yield
+  signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interrupts_ignored")
 def test_the_command_line_is_interrupted_in_good_order(monkeypatch, capsys):
   def interrupt(*arguments):
-    raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
   monkeypatch.setattr(prepare, "prepare", interrupt)
   with pytest.raises(SystemExit) as exit_:
-    prepare.main(["digits"])
+    run("digits")
   assert exit_.value.code == 130
   assert capsys.readouterr().err == "Interrupted; nothing was written.\n"
 
