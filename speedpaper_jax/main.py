@@ -5,96 +5,101 @@ its fields, and `--list` prints the experiments. The same command with the same 
 continues an interrupted run. On several hosts it is started on each; launch/README.md says how.
 """
 
+import argparse
 import contextlib
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-from ml_collections import config_flags
-
-from speedpaper_jax.command_line import entry_point, host_flags, standard_output
+from speedpaper_jax.command_line import config_flag, entry_point, host_flags, standard_output
 from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
   from speedpaper_jax.storage.run_directory import RunDirectory
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file, with its arguments.")
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Directory of the run; a fresh runs/<config>-<time> by default."
-)
-_PROFILE = flags.DEFINE_string(
-  "profile", None, "FROM,TO: steps to trace, into profile/ of the run's directory."
-)
-_LIST = flags.DEFINE_bool("list", False, "Print the experiments and exit.")
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line; the result's `config` is the config, with what overrides its fields."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m speedpaper_jax.main",
+    description="Runs an experiment. --config.KEY=VALUE overrides a field of its config. The same "
+    "command with the same --workdir continues an interrupted run. On several hosts it is started "
+    "on each.",
+  )
+  config_flag.add_to(parser)
+  parser.add_argument(
+    "--workdir", metavar="DIR", help="of the run (default: a fresh runs/<config>-<time>)"
+  )
+  parser.add_argument(
+    "--profile", metavar="FROM,TO", help="steps to trace, into profile/ of the run's directory"
+  )
+  parser.add_argument("--list", action="store_true", help="print the experiments and exit")
+  host_flags.add_to(parser)
+  options = config_flag.parse(parser, arguments[1:])
+  if options.config is None and not options.list:
+    raise UserError("Name an experiment with --config=FILE; --list prints them.")
+  return options
 
 
-flags.adopt_module_key_flags(host_flags)
-
-
-def main(argv: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
   """Runs the experiment that the flags name."""
-  if _LIST.value:
+  if options.list:
     _print_list(config_files.list_configs())
     return
-  if len(argv) > 1:
-    raise UserError(f"'{argv[1]}' is no flag; flags begin with --, as in --config={argv[1]}.")
-  if _CONFIG.value is None:
-    raise UserError("Name an experiment with --config=FILE; --list prints them.")
 
   entry_point.set_up_jax()
-  entry_point.join_hosts()
+  entry_point.join_hosts(options)
   # Imported once the flags are known to be good, so that mistakes are told without delay.
   from speedpaper_jax import experiments
   from speedpaper_jax.distributed import hosts
   from speedpaper_jax.storage import run_directory
 
-  experiment = str(_CONFIG.value.get("experiment"))
+  config = options.config
+  experiment = str(config.get("experiment"))
   run = experiments.get(experiment)
   if hosts.are_several() and experiment not in experiments.ON_SEVERAL_HOSTS:
     raise UserError(
       f"The experiment '{experiment}' is the work of one process; start it alone, without a "
       f"launcher. Several processes take: {', '.join(experiments.ON_SEVERAL_HOSTS)}."
     )
-  options = _options(experiment)
-  hosts.check_same("config", _CONFIG.value.to_json())
+  settings = _settings(options, experiment)
+  hosts.check_same("config", config.to_json())
   with contextlib.ExitStack() as until_end:
-    path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path())))
+    path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path(options))))
     directory = run_directory.RunDirectory(pathlib.Path(path))
     print(f"workdir {path}", flush=True)
     standard_output.go_on()
-    summary = {"experiment": experiment, **run(_CONFIG.value, directory, **options)}
+    summary = {"experiment": experiment, **run(config, directory, **settings)}
     if hosts.is_main():
       _finish(directory, summary)
   hosts.leave()
 
 
 @contextlib.contextmanager
-def _locked_path() -> Iterator[pathlib.Path]:
+def _locked_path(options: argparse.Namespace) -> Iterator[pathlib.Path]:
   """Of the run's directory, which no other process writes meanwhile."""
   from speedpaper_jax.storage import run_directory
 
-  if _WORKDIR.value:
-    directory = run_directory.RunDirectory(pathlib.Path(_WORKDIR.value))
+  if options.workdir:
+    directory = run_directory.RunDirectory(pathlib.Path(options.workdir))
   else:
-    config_path = config_flags.get_config_filename(flags.FLAGS["config"])
-    directory = run_directory.fresh(config_path)
+    directory = run_directory.fresh(options.config_file)
   with directory.locked():
     yield directory.path
 
 
-def _options(experiment: str) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, experiment: str) -> dict[str, Any]:
   """What an experiment takes besides its config and directory."""
-  options: dict[str, Any] = {"command": _command()} if experiment == "train" else {}
-  if _PROFILE.value is None:
-    return options
+  settings: dict[str, Any] = {"command": _command()} if experiment == "train" else {}
+  if options.profile is None:
+    return settings
   if experiment != "train":
     raise UserError(f"--profile is of the experiment 'train'; '{experiment}' is done without it.")
   from speedpaper_jax.training.profiling import Steps
 
-  return options | {"profile": Steps.parse(_PROFILE.value)}
+  return settings | {"profile": Steps.parse(options.profile)}
 
 
 def _command() -> str:
@@ -127,4 +132,4 @@ def _print_list(configs: Sequence[config_files.Listed]) -> None:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_config_flags)
+  entry_point.run(main, parse)

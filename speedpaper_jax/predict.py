@@ -4,45 +4,82 @@ DIR is a training run's or one of converted weights; a directory in the place of
 all images in and below it.
 """
 
+import argparse
 import pathlib
+from collections.abc import Sequence
 
-from absl import flags
-
-from speedpaper_jax.command_line import entry_point, inference_flags
+from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError, printable, warn
 from speedpaper_jax.files import output_files
 
-_TOP = flags.DEFINE_integer("top", 5, "Classes to name for each image.", lower_bound=1)
-_PLOT = flags.DEFINE_string(
-  "plot", None, "File to draw the first 16 images and their classes to, one row an image: x.png."
-)
-flags.adopt_module_key_flags(inference_flags)
 
-_BATCH_SIZE = 32
-
-
-def main(argv: list[str]) -> None:
-  """Prints the most probable classes of each image."""
-  if len(argv) < 3:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m speedpaper_jax.predict",
+    description="Says what images show: prints the most probable classes of each.",
+  )
+  directory = parser.add_argument(
+    "directory",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="directory of a training run, or of converted weights",
+  )
+  images = parser.add_argument(
+    "images",
+    type=pathlib.Path,
+    nargs="+",
+    metavar="IMAGE",
+    help="file, or a directory for all images in and below it",
+  )
+  directory.required = images.required = False  # a sentence below tells of them
+  parser.add_argument(
+    "--top",
+    type=entry_point.at_least(1),
+    default=5,
+    metavar="N",
+    help="classes to name for each image (default: 5)",
+  )
+  parser.add_argument(
+    "--batch_size",
+    type=entry_point.at_least(1, at_most=2**20),
+    default=32,
+    metavar="N",
+    help="images at a time (default: 32)",
+  )
+  parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
+  parser.add_argument(
+    "--plot",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="draw the first 16 images and their classes there, one row an image, such as x.png",
+  )
+  options = parser.parse(arguments[1:])
+  if not options.images:
     raise UserError(
       "Name a model directory and images: python -m speedpaper_jax.predict DIR IMAGE…"
     )
-  paths = find_images(pathlib.Path(argument) for argument in argv[2:])
-  json_file, plot_file = _path(inference_flags.JSON.value), _path(_PLOT.value)
-  output_files.check_all({"--json": json_file, "--plot": plot_file}, inputs=paths)
+  return options
+
+
+def main(options: argparse.Namespace) -> None:
+  """Prints the most probable classes of each image."""
+  paths = find_images(options.images)
+  output_files.check_all({"--json": options.json, "--plot": options.plot}, inputs=paths)
 
   entry_point.set_up_jax()
   from speedpaper_jax.distributed import parallel
   from speedpaper_jax.files.figures import check_format
   from speedpaper_jax.inference import model_directory, plot, prediction
 
-  if plot_file:
-    check_format(plot_file)
+  if options.plot is not None:
+    check_format(options.plot)
   mesh = parallel.make_mesh()
-  model = model_directory.load(pathlib.Path(argv[1]), mesh)
-  batch_size = inference_flags.BATCH_SIZE.value or _BATCH_SIZE
-  predictions = prediction.predict(model, mesh, paths, batch_size=batch_size, top=_TOP.value)
+  model = model_directory.load(options.directory, mesh)
+  predictions = prediction.predict(
+    model, mesh, paths, batch_size=options.batch_size, top=options.top
+  )
   answers = []
   for path, candidates in predictions:
     if candidates is None:
@@ -54,7 +91,7 @@ def main(argv: list[str]) -> None:
     ]
     print(printable(path), *lines, sep="\n", flush=True)
 
-  if json_file:
+  if options.json is not None:
     content = {
       str(path): [
         {"class": each.label, "name": each.name, "probability": each.probability}
@@ -62,19 +99,15 @@ def main(argv: list[str]) -> None:
       ]
       for path, candidates in answers
     }
-    output_files.write_json(json_file, content)
-  if plot_file and answers:
+    output_files.write_json(options.json, content)
+  if options.plot is not None and answers:
     shown = answers[: plot.MAX_IMAGES]
     if len(shown) < len(answers):
-      warn(f"{plot_file} shows the first {len(shown)} of {len(answers)} images.")
-    plot.write(plot_file, shown)
+      warn(f"{options.plot} shows the first {len(shown)} of {len(answers)} images.")
+    plot.write(options.plot, shown)
   if len(answers) < len(paths):
     raise UserError(f"{len(paths) - len(answers)} of {len(paths)} images are left out.")
 
 
-def _path(flag: str | None) -> pathlib.Path | None:
-  return None if flag is None else pathlib.Path(flag)
-
-
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, parse)

@@ -6,15 +6,18 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from speedpaper_jax.command_line import entry_point, host_flags
 from speedpaper_jax.distributed import hosts, parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.storage.run_data import RunData
 
-flags.adopt_module_key_flags(host_flags)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where each process writes what it has found.")
+
+def parse(arguments):
+  parser = entry_point.ArgumentParser()
+  parser.add_argument("--workdir", type=pathlib.Path)  # where each writes what it has found
+  host_flags.add_to(parser)
+  return parser.parse(arguments[1:])
 
 
 def told(call):
@@ -30,10 +33,9 @@ def fail():
   raise UserError(f"Process {jax.process_index()} has found a mistake.")
 
 
-def main(argv):
-  entry_point.join_hosts()
-  del argv
-  workdir = pathlib.Path(_WORKDIR.value)
+def main(options):
+  entry_point.join_hosts(options)
+  workdir = options.workdir
   index = jax.process_index()
   # Values that a sum in floating point would not leave as they are.
   arrays = {
@@ -73,4 +75,4 @@ def replicated(mesh):
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, parse)

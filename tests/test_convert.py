@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import matplotlib.cbook
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from packages import require
 from PIL import Image
 
 from speedpaper_jax import convert, predict
-from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory, prediction
@@ -339,9 +337,8 @@ def sure_network(model, names):
 
 def predictions(directory, photographs, out):
   """Probabilities [photographs, classes]."""
-  with flagsaver.flagsaver():
-    arguments = ["predict", str(directory), *map(str, photographs), f"--json={out}", "--top=10"]
-    predict.main(entry_point.parse_flags(arguments))
+  arguments = ["predict", str(directory), *map(str, photographs), f"--json={out}", "--top=10"]
+  predict.main(predict.parse(arguments))
   content = json.loads(out.read_text())
   by_class = [
     {each["class"]: each["probability"] for each in content[str(path)]} for path in photographs

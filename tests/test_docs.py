@@ -8,7 +8,6 @@ import pathlib
 import re
 
 import pytest
-from absl import flags
 
 from speedpaper_jax.config import files as config_files
 from speedpaper_jax.config.defaults import train_config
@@ -100,9 +99,7 @@ def test_commands_are_modules_with_the_flags_that_are_set(path, capsys):
 
 
 def flag_names(module, capsys):
-  """Those of argparse from its help; otherwise absl's, which modules share."""
-  if not hasattr(module, "parse"):
-    return set(flags.FLAGS)
+  """Those that its help describes."""
   with pytest.raises(SystemExit):
     module.parse([module.__name__, "--help"])
   return set(re.findall(r"--(\w+)", capsys.readouterr().out))

@@ -8,12 +8,10 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from absl.testing import flagsaver
 from commands import EVALUATE, finish, start
 from PIL import Image
 
 from speedpaper_jax import evaluate
-from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config.files import load
 from speedpaper_jax.data import sources
 from speedpaper_jax.data.crop import EvaluationCrop
@@ -45,11 +43,8 @@ def run_evaluate(monkeypatch, tmp_path):
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leaves JAX's settings as they are
 
   def run_evaluate(path, *arguments):
-    with flagsaver.flagsaver():
-      result = tmp_path / "result.json"
-      evaluate.main(
-        entry_point.parse_flags(["evaluate", str(path), f"--json={result}", *arguments])
-      )
+    result = tmp_path / "result.json"
+    evaluate.main(evaluate.parse(["evaluate", str(path), f"--json={result}", *arguments]))
     return json.loads(result.read_text())
 
   return run_evaluate
@@ -300,9 +295,22 @@ class TestMistakes:
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
       run_evaluate(tmp_path / "nothing")
 
-  def test_no_directory(self):
-    with pytest.raises(UserError, match="Name one directory"):
-      evaluate.main(["evaluate"])
+  @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--step=best", "b"]])
+  def test_no_directory_or_several(self, arguments):
+    with pytest.raises(UserError, match="Name one directory: python -m "):
+      evaluate.parse(["evaluate", *arguments])
+
+  @pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+      ("--batchsize=1", r"There is no flag '--batchsize'\. Did you mean '--batch_size'\?"),
+      ("--process_count=two", "argument --process_count: invalid int value: 'two'"),
+      ("--patience=long", "argument --patience: invalid float value: 'long'"),
+    ],
+  )
+  def test_bad_flags(self, flag, message):
+    with pytest.raises(UserError, match=message):
+      evaluate.parse(["evaluate", "run", flag])
 
   @pytest.mark.parametrize("remains", ["an empty directory", "nothing"])
   def test_no_checkpoint(self, trained, run_evaluate, tmp_path, remains):

@@ -8,48 +8,57 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
 from commands import CONFIG, MAIN, ROOT, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
-from ml_collections import config_flags as config_file_flags
 
+from speedpaper_jax import main
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
 from speedpaper_jax.errors import UserError
 
 
-def parse(monkeypatch, *arguments):
-  """What the flags of main.py make of a command line."""
-  values = flags.FlagValues()
-  config_file_flags.DEFINE_config_file("config", flag_values=values)
-  monkeypatch.setattr(flags, "FLAGS", values)
-  monkeypatch.setattr(sys, "argv", ["main", *arguments])  # the config's flags read it themselves
-  entry_point.parse_config_flags(sys.argv)
-  return values.config
+def parse(*arguments):
+  return main.parse(["main", *arguments])
 
 
-# ml_collections loads config files so.
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestFlags:
-  def test_overrides(self, monkeypatch):
+  def test_overrides(self):
     config = parse(
-      monkeypatch,
       "--config=configs/bn_inception.py:data=mnist",
       "--config.batch_size=64",
       "--config.data.augmentation.area_range=(0.5, 1.0)",
       "--noconfig.data.augmentation.flip",
-    )
+    ).config
     assert config.data.name == "mnist"
     assert config.batch_size == 64
     assert config.data.augmentation.area_range == (0.5, 1.0)
     assert not config.data.augmentation.flip
+
+  def test_values_may_follow_a_blank(self):
+    options = parse(
+      *("--config", "configs/bn_inception.py:data=mnist", "--config.batch_size", "64"),
+      *("--config.optimizer.learning_rate", "-1e-3", "--workdir", "my runs/1", "--patience", "9.5"),
+    )
+    assert options.config.data.name == "mnist"
+    assert options.config.batch_size == 64
+    assert options.config.optimizer.learning_rate == -1e-3
+    assert (options.workdir, options.patience) == ("my runs/1", 9.5)
+
+  def test_what_overrides_may_come_first(self):
+    assert (
+      parse("--config.batch_size=64", "--config=configs/bn_inception.py").config.batch_size == 64
+    )
+
+  def test_the_list_needs_no_config(self):
+    assert parse("--list").list
 
   @pytest.mark.parametrize(
     ("arguments", "message"),
     [
       (["--config=configs/bn_incepton.py"], "Did you mean 'configs/bn_inception.py'?"),
       (["--config=configs"], "There is no config file 'configs'."),
-      (["--config"], "There is no config file ''."),
+      (["--config"], "argument --config: expected one argument; see --help."),
+      (["--config="], "There is no config file ''."),
       (["--config=configs/bn_inception.py:variant=bn_x31"], "Did you mean 'bn_x30'?"),
       (["--config=configs/bn_inception.py:varant=bn_x30"], "Did you mean 'variant'?"),
       (["--config=configs/bn_inception.py:bn_x30"], "'bn_x30' is not of the form key=value."),
@@ -61,12 +70,27 @@ class TestFlags:
       (["--config=configs/bn_inception.py", "--config.data=mnist"], "config.data is a section;"),
       (["--config=configs/bn_inception.py", "--config.batch_size=many"], "batch_size=many"),
       (["--config=configs/bn_inception.py", "--config.batch_size=1.5"], "batch_size=1.5"),
-      (["--config=configs/bn_inception.py", "--workdirr=x"], "workdirr"),
+      (["--config=configs/bn_inception.py", "--config.batch_size"], "Missing value for flag"),
+      (
+        ["--config=configs/bn_inception.py", "--workdirr=x"],
+        "There is no flag '--workdirr'. Did you mean '--workdir'?",
+      ),
+      (["--config=configs/bn_inception.py", "--work=x"], "There is no flag '--work'."),
+      (["--config=configs/bn_inception.py", "--patience=x"], "argument --patience: invalid float"),
+      (["--config=configs/bn_inception.py", "--workdir"], "argument --workdir: expected one"),
+      (
+        ["configs/bn_inception.py"],
+        "'configs/bn_inception.py' is no flag; flags begin with --, as in "
+        "--config=configs/bn_inception.py.",
+      ),
+      (["--config=configs/bn_inception.py", "--", "x"], "'x' is no flag; flags begin with --"),
+      ([], "Name an experiment with --config=FILE; --list prints them."),
+      (["--config.batch_size=8"], "Name an experiment with --config=FILE; --list prints them."),
     ],
   )
-  def test_mistakes(self, monkeypatch, arguments, message):
+  def test_mistakes(self, arguments, message):
     with pytest.raises(UserError) as error:
-      parse(monkeypatch, *arguments)
+      parse(*arguments)
     assert message in str(error.value)
 
 

@@ -8,10 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import tiny
-from absl.testing import flagsaver
 
 from speedpaper_jax import convert, evaluate, models, predict, report, reports
-from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config import defaults as defaults_module
 from speedpaper_jax.config.changes import SAME_TRAINING
 from speedpaper_jax.config.field import Field
@@ -90,11 +88,8 @@ def run_command(tmp_path):
   """Runs a command in this process; returns what `--json` has."""
 
   def run_command(command, *arguments):
-    with flagsaver.flagsaver():
-      result = tmp_path / "result.json"
-      command.main(
-        entry_point.parse_flags([command.__name__, *map(str, arguments), f"--json={result}"])
-      )
+    result = tmp_path / "result.json"
+    command.main(command.parse([command.__name__, *map(str, arguments), f"--json={result}"]))
     return json.loads(result.read_text())
 
   return run_command

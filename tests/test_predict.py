@@ -6,12 +6,10 @@ import os
 import numpy as np
 import pytest
 import tiny
-from absl.testing import flagsaver
 from commands import finish, start
 from PIL import Image
 
 from speedpaper_jax import predict
-from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
@@ -47,8 +45,7 @@ def run_predict(monkeypatch, capsys):
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leaves JAX's settings as they are
 
   def run_predict(*arguments):
-    with flagsaver.flagsaver():
-      predict.main(entry_point.parse_flags(["predict", *map(str, arguments)]))
+    predict.main(predict.parse(["predict", *map(str, arguments)]))
     return capsys.readouterr()
 
   return run_predict
@@ -69,6 +66,13 @@ def test_a_directory_means_its_images_and_any_batch_size_says_the_same(
   by_eight = run_predict(directory, images, "--batch_size=8", "--top=2").out
   assert by_eight == run_predict(directory, images, "--top=2").out
   assert len(by_eight.splitlines()) == 20 * (1 + 2)
+
+
+def test_flags_stand_anywhere(directory, images, run_predict):
+  two = [images / "00.png", images / "01.png"]
+  expected = run_predict("--top=2", directory, *two).out
+  assert run_predict(directory, two[0], "--top", "2", two[1]).out == expected
+  assert len(expected.splitlines()) == 2 * (1 + 2)
 
 
 def test_json(directory, images, run_predict, tmp_path):
@@ -128,9 +132,17 @@ class TestMistakes:
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
       run_predict(images, images / "00.png")
 
-  @pytest.mark.parametrize("flag", ["--top=0", "--batch_size=0", "--top=many", "--tpo=1"])
-  def test_bad_flags(self, directory, images, run_predict, flag):
-    with pytest.raises(UserError, match="flag"):
+  @pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+      ("--top=0", "argument --top: 0 is below 1"),
+      ("--batch_size=0", "argument --batch_size: 0 is below 1"),
+      ("--top=many", "argument --top: invalid number value: 'many'"),
+      ("--tpo=1", r"There is no flag '--tpo'\. Did you mean '--top'\?"),
+    ],
+  )
+  def test_bad_flags(self, directory, images, run_predict, flag, message):
+    with pytest.raises(UserError, match=message):
       run_predict(directory, images, flag)
 
   @pytest.mark.parametrize("flag", ["--json=missing/x", "--plot=missing/x.png", "--plot=x.pgn"])

@@ -83,4 +83,4 @@ def show_slowly(show, seconds):
 if __name__ == "__main__":
   registry.create = create
   Progress.train = show_slowly(Progress.train, float(os.environ["SECONDS_PER_STEP"]))
-  entry_point.run(main.main, entry_point.parse_config_flags)
+  entry_point.run(main.main, main.parse)

@@ -8,4 +8,4 @@ from speedpaper_jax.models import registry
 
 if __name__ == "__main__":
   registry.create = tiny.create
-  entry_point.run(evaluate.main, entry_point.parse_flags)
+  entry_point.run(evaluate.main, evaluate.parse)

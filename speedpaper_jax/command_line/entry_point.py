@@ -224,24 +224,26 @@ def set_up_jax() -> None:
   cache.set_up()
 
 
-def join_hosts() -> None:
-  """Joins the other processes of the run, as `host_flags` or the cluster say.
+def join_hosts(options: argparse.Namespace) -> None:
+  """Joins the other processes of the run, as the options or the cluster say.
 
   Of several, process 0 alone prints to standard output; to standard error all do, by number.
+
+  Args:
+    options: of a command that has `host_flags`.
 
   Raises:
     UserError: the flags make no sense, or the others cannot be reached.
   """
   import jax
 
-  from speedpaper_jax.command_line import host_flags
   from speedpaper_jax.distributed import hosts
 
   hosts.initialize(
-    host_flags.COORDINATOR_ADDRESS.value,
-    host_flags.PROCESS_COUNT.value,
-    host_flags.PROCESS_INDEX.value,
-    host_flags.PATIENCE.value,
+    options.coordinator_address,
+    options.process_count,
+    options.process_index,
+    options.patience,
   )
   if _is_one_of_several():
     errors.speak_as(jax.process_index())

@@ -1,20 +1,26 @@
 """Flags of the commands that may run on several hosts at once."""
 
-from absl import flags
-
-COORDINATOR_ADDRESS = flags.DEFINE_string(
-  "coordinator_address",
-  None,
-  "HOST:PORT of process 0, in all processes; a TPU pod and Slurm say it themselves.",
-)
-PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "Number of processes of this run.")
-PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
-PATIENCE = flags.DEFINE_float(
-  "patience",
-  300,
-  "Seconds without a sign of life after which another process is given up, or this one stands still"
-  " and ends; of runs with several processes.",
-)
+import argparse
 
 # None of them changes what a run computes.
-NAMES = tuple(flag.name for flag in (COORDINATOR_ADDRESS, PROCESS_COUNT, PROCESS_INDEX, PATIENCE))
+NAMES = ("coordinator_address", "process_count", "process_index", "patience")
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of `NAMES`, as a group of their own."""
+  group = parser.add_argument_group("in each of several processes")
+  group.add_argument(
+    "--coordinator_address",
+    metavar="HOST:PORT",
+    help="of process 0, in all processes; a TPU pod and Slurm say it themselves",
+  )
+  group.add_argument("--process_count", type=int, metavar="N", help="number of processes")
+  group.add_argument("--process_index", type=int, metavar="N", help="which of them this is, from 0")
+  group.add_argument(
+    "--patience",
+    type=float,
+    default=300.0,
+    metavar="SECONDS",
+    help="without a sign of life after which another process is given up, or this one stands still "
+    "and ends (default: 300)",
+  )
