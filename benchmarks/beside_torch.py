@@ -6,13 +6,13 @@ set for speed on CPUs. They take turns in one process, so that a machine that sl
 It needs PyTorch and the packages of requirements-references.txt.
 """
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from absl import flags
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config import files as config_files
@@ -22,29 +22,60 @@ from speedpaper_jax.interop import references
 from speedpaper_jax.interop.names import implementations
 from speedpaper_jax.steps import assembly
 
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Pixels, height and width.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.")
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps of a turn.")
-_TURNS = flags.DEFINE_integer("turns", 9, "Turns of each.")
-
 _CLASSES = 10
 
 
-def main(argv: list[str]) -> None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.beside_torch",
+    description="Times BN-Inception's training step beside PyTorch's, by turns.",
+  )
+  parser.add_argument(
+    "--image_size",
+    type=entry_point.at_least(1, at_most=4096),
+    default=32,
+    metavar="N",
+    help="pixels, height and width (default: 32)",
+  )
+  parser.add_argument(
+    "--batch_size",
+    type=entry_point.at_least(1, at_most=2**20),
+    default=32,
+    metavar="N",
+    help="images a step (default: 32)",
+  )
+  parser.add_argument(
+    "--steps",
+    type=entry_point.at_least(1),
+    default=10,
+    metavar="N",
+    help="steps of a turn (default: 10)",
+  )
+  parser.add_argument(
+    "--turns",
+    type=entry_point.at_least(1),
+    default=9,
+    metavar="N",
+    help="turns of each (default: 9)",
+  )
+  return parser.parse(arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
   """Prints images a second of both, and the ratio."""
-  del argv
   entry_point.set_up_jax()
   generator = np.random.default_rng(0)
-  rows, size = _BATCH_SIZE.value, _IMAGE_SIZE.value
+  rows, size = options.batch_size, options.image_size
   images = generator.integers(0, 256, (rows, size, size, 3), np.uint8)
   labels = generator.integers(0, _CLASSES, rows, np.int32)
   steps = {"ours": our_steps(images, labels), "PyTorch": their_steps(images, labels)}
   rates: dict[str, list[float]] = {name: [] for name in steps}
-  for _ in range(_TURNS.value):
+  for _ in range(options.turns):
     for name, take in steps.items():
       began = time.monotonic()
-      take(_STEPS.value)
-      rates[name].append(_STEPS.value * rows / (time.monotonic() - began))
+      take(options.steps)
+      rates[name].append(options.steps * rows / (time.monotonic() - began))
   for name, each in rates.items():
     print(
       f"{name}: {statistics.median(each):.0f} images/s (turns: {min(each):.0f} to {max(each):.0f})"
@@ -95,4 +126,4 @@ def their_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[int], None]
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, parse)

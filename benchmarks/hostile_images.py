@@ -26,7 +26,7 @@ import tempfile
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -367,12 +367,24 @@ def peak_memory() -> int:
   )
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-  """Reads the flags."""
-  parser = entry_point.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--count", type=entry_point.at_least(2), default=2000)
-  parser.add_argument("--seed", type=int, default=0)
-  return parser.parse(argv[1:])
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.hostile_images",
+    description="Damages images in many ways, and looks at who notices. The exit status is 1 where "
+    "one is not noticed, or in another way than it should be.",
+  )
+  parser.add_argument(
+    "--count",
+    type=entry_point.at_least(2),
+    default=2000,
+    metavar="N",
+    help="damaged images (default: 2000)",
+  )
+  parser.add_argument(
+    "--seed", type=int, default=0, metavar="N", help="of the damages (default: 0)"
+  )
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -311,13 +311,25 @@ def attack(
   return counts, wrong
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-  """Reads the flags."""
-  parser = entry_point.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--count", type=entry_point.at_least(1), default=300, help="in all")
-  parser.add_argument("--seed", type=int, default=0)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.hostile_values",
+    description="Damages the JSON files of a run in many ways, and looks at who notices. The exit "
+    "status is 1 where nobody does, or not in a sentence.",
+  )
+  parser.add_argument(
+    "--count",
+    type=entry_point.at_least(1),
+    default=300,
+    metavar="N",
+    help="damaged files in all (default: 300)",
+  )
+  parser.add_argument(
+    "--seed", type=int, default=0, metavar="N", help="of the damages (default: 0)"
+  )
   parser.add_argument("--pictures", action="store_true", help="save the reports' figures, too")
-  return parser.parse(argv[1:])
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:

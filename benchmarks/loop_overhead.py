@@ -4,18 +4,17 @@ The loop reads and augments data, logs, and writes checkpoints; the bare step ru
 stays on the device. Both take turns in one process, so that a machine that slows down slows both.
 """
 
+import argparse
 import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 
 import jax
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
-from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.config import files as config_files
+from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.distributed import parallel
@@ -23,22 +22,42 @@ from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
-_STEPS = flags.DEFINE_integer("steps", 240, "Steps of a turn, with one checkpoint in the middle.")
-_TURNS = flags.DEFINE_integer("turns", 3, "Turns of each.")
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line; the result's `config` is the config, with what overrides its fields."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.loop_overhead",
+    description="Times the training loop beside its own compiled step, by turns. "
+    "--config.KEY=VALUE overrides a field of the config, as in training.",
+  )
+  config_flag.add_to(parser, default="configs/bn_inception.py")
+  parser.add_argument(
+    "--steps",
+    type=entry_point.at_least(2),
+    default=240,
+    metavar="N",
+    help="steps of a turn, with one checkpoint in the middle (default: 240)",
+  )
+  parser.add_argument(
+    "--turns",
+    type=entry_point.at_least(1),
+    default=3,
+    metavar="N",
+    help="turns of each (default: 3)",
+  )
+  return config_flag.parse(parser, arguments[1:])
 
 
-def main(argv: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
   """Prints milliseconds a step of both, and their ratio."""
-  del argv
   entry_point.set_up_jax()
-  config = _CONFIG.value or config_files.load("configs/bn_inception.py")
-  config.duration = f"{_STEPS.value} steps"
+  config, steps = options.config, options.steps
+  config.duration = f"{steps} steps"
   config.eval_every = "0 steps"
-  config.checkpoint_every = f"{_STEPS.value // 2} steps"
+  config.checkpoint_every = f"{steps // 2} steps"
   ratios = []
-  for turn in range(_TURNS.value):
-    bare, loop = time_bare_step(config), time_loop(config)
+  for turn in range(options.turns):
+    bare, loop = time_bare_step(config, steps), time_loop(config)
     ratios.append(loop / bare)
     print(
       f"turn {turn + 1}: bare step {bare * 1e3:.1f} ms, loop {loop * 1e3:.1f} ms a step, "
@@ -48,8 +67,8 @@ def main(argv: list[str]) -> None:
   print(f"median ratio {statistics.median(ratios):.3f}")
 
 
-def time_bare_step(config: ml_collections.ConfigDict) -> float:
-  """Seconds a step of the compiled step alone, on a resident batch."""
+def time_bare_step(config: ml_collections.ConfigDict, steps: int) -> float:
+  """Seconds a step of the compiled step alone, on a resident batch, over so many steps."""
   config, mesh = assembly.prepare(config)
   split = open_split(config.data.name, config.data.train_split, config.data.dir)
   parts = assembly.assemble(config, mesh, split.num_classes, len(split))
@@ -66,10 +85,10 @@ def time_bare_step(config: ml_collections.ConfigDict) -> float:
   state, _ = step(state, batch)
   jax.block_until_ready(state)
   began = time.monotonic()
-  for _ in range(_STEPS.value - 1):
+  for _ in range(steps - 1):
     state, _ = step(state, batch)
   jax.block_until_ready(state)
-  return (time.monotonic() - began) / (_STEPS.value - 1)
+  return (time.monotonic() - began) / (steps - 1)
 
 
 def time_loop(config: ml_collections.ConfigDict) -> float:
@@ -83,4 +102,4 @@ def time_loop(config: ml_collections.ConfigDict) -> float:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_config_flags)
+  entry_point.run(main, parse)

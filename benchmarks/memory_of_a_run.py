@@ -7,24 +7,19 @@ been freed; the rest of what the process takes is what glibc keeps of freed memo
 stacks. The figures move with the arrays of a step, so that each line has the largest of its time.
 """
 
+import argparse
 import ctypes
 import pathlib
 import re
 import tempfile
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from absl import flags
-from ml_collections import config_flags
-
-from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.config import files as config_files
+from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
-
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="BN-Inception's by default.")
-_STEPS = flags.DEFINE_integer("steps", 4000, "Steps of the run.", lower_bound=1)
 
 _SECONDS = 30.0  # of a line
 _INTERVAL = 0.1  # seconds between looks
@@ -61,12 +56,29 @@ class Memory(NamedTuple):
   process: int
 
 
-def main(argv: list[str]) -> None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line; the result's `config` is the config, with what overrides its fields."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.memory_of_a_run",
+    description="Trains, and prints what the run holds in memory and what its process takes. "
+    "--config.KEY=VALUE overrides a field of the config, as in training.",
+  )
+  config_flag.add_to(parser, default="configs/bn_inception.py")
+  parser.add_argument(
+    "--steps",
+    type=entry_point.at_least(1),
+    default=4000,
+    metavar="N",
+    help="steps of the run (default: 4000)",
+  )
+  return config_flag.parse(parser, arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
   """Prints a line every half minute."""
-  del argv
   entry_point.set_up_jax()
-  config = _CONFIG.value or config_files.load("configs/bn_inception.py")
-  config.duration = f"{_STEPS.value} steps"
+  config = options.config
+  config.duration = f"{options.steps} steps"
   look()  # where it cannot be told, that is said before the run
   ended = threading.Event()
   with tempfile.TemporaryDirectory() as scratch:
@@ -112,4 +124,4 @@ def _watch(directory: RunDirectory, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_config_flags)
+  entry_point.run(main, parse)

@@ -5,9 +5,11 @@ arithmetic of `speedpaper_jax/compilation/roofline.py`. Only the input is measur
 this machine. docs/scaling.md has the assumptions.
 """
 
+import argparse
 import dataclasses
 import io
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -225,9 +227,18 @@ def images_decoded_on_one_core(images: int = 200) -> tuple[float, int]:
   return images / (time.process_time() - began), len(jpeg)
 
 
-def main(argv: list[str]) -> None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line, which has no flags."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.scaling",
+    description="Prints how fast Inception-v4 trains on 8 to 4,096 chips, on paper.",
+  )
+  return parser.parse(arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
   """Prints the tables."""
-  del argv
+  del options
   jax.config.update("jax_platforms", "cpu")
   layers, channels = count_batch_norms()
   rate, size = images_decoded_on_one_core()
@@ -249,4 +260,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  entry_point.run(main, entry_point.parse_flags)
+  entry_point.run(main, parse)

@@ -60,18 +60,34 @@ def main(options: argparse.Namespace) -> None:
   print("state, evaluation and metrics are the same, bit for bit")
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-  """Reads the flags; what follows `--` goes to the training."""
-  position = argv.index("--") if "--" in argv else len(argv)
-  parser = entry_point.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-  parser.add_argument("--kills", type=entry_point.at_least(1), default=20)
-  parser.add_argument("--steps", type=entry_point.at_least(1), default=100)
-  parser.add_argument("--processes", type=entry_point.at_least(1), default=2)
-  parser.add_argument("--devices", type=entry_point.at_least(1), default=1, help="of each process")
-  parser.add_argument("--seed", type=int, default=0, help="of moments and processes")
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line; what follows `--` goes to the training."""
+  position = arguments.index("--") if "--" in arguments else len(arguments)
+  parser = entry_point.ArgumentParser(
+    prog="python -m benchmarks.survive_kills",
+    description="Kills a run again and again, and compares its end with that of a run that was "
+    "left alone. What follows -- goes to the training (default: "
+    "--config=configs/bn_inception.py).",
+  )
+  for name, default, meaning in (
+    ("kills", 20, "how many processes to kill"),
+    ("steps", 100, "steps of each run"),
+    ("processes", 2, "processes of each run"),
+    ("devices", 1, "devices of each process"),
+  ):
+    parser.add_argument(
+      f"--{name}",
+      type=entry_point.at_least(1),
+      default=default,
+      metavar="N",
+      help=f"{meaning} (default: {default})",
+    )
+  parser.add_argument(
+    "--seed", type=int, default=0, metavar="N", help="of moments and processes (default: 0)"
+  )
   parser.add_argument("--program", default="-m speedpaper_jax.main", help=argparse.SUPPRESS)
-  options = parser.parse(argv[1:position])
-  options.arguments = argv[position + 1 :] or ["--config=configs/bn_inception.py"]
+  options = parser.parse(arguments[1:position])
+  options.arguments = list(arguments[position + 1 :]) or ["--config=configs/bn_inception.py"]
   return options
 
 
