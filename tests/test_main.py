@@ -122,7 +122,6 @@ class TestEntryPoint:
     def stop(*arguments, **named):
       raise exception
 
-    monkeypatch.setattr(entry_point.app, "run", stop)
     monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(entry_point.os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
@@ -160,6 +159,14 @@ class TestProcess:
     message = refused(scratch, *MAIN, f"--workdir={workdir}", "--config.optimizer.rate=1")
     assert "The config has no key 'optimizer.rate'." in message
     assert not workdir.exists()
+
+  def test_help(self, scratch):
+    described = run(scratch, "-m", "speedpaper_jax.main", "--help")
+    assert described.startswith("usage: python -m speedpaper_jax.main [-h] [--config FILE]")
+
+  def test_unknown_flag(self, scratch):
+    message = refused(scratch, *MAIN, "--wrokdir=x")
+    assert "There is no flag '--wrokdir'. Did you mean '--workdir'?" in message
 
   def test_no_config(self, scratch):
     assert "--list prints them" in refused(scratch, "-m", "speedpaper_jax.main")
@@ -279,7 +286,6 @@ class TestDevices:
 
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setattr("jax.devices", fail)
-    monkeypatch.setattr(entry_point.app, "run", fail)
     monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(entry_point.os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="1"):
@@ -292,7 +298,6 @@ class TestDevices:
     def fail(*arguments, **named):
       raise AssertionError("a fault of the program")
 
-    monkeypatch.setattr(entry_point.app, "run", fail)
     monkeypatch.setattr(entry_point.signal, "signal", lambda number, handler: None)
     with pytest.raises(AssertionError, match="a fault of the program"):
       entry_point.run(fail, fail)

@@ -13,12 +13,11 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags, logging
+from absl import logging
 
 from speedpaper_jax import errors
 from speedpaper_jax.command_line import standard_output
 from speedpaper_jax.compilation import cache
-from speedpaper_jax.config import files as config_files
 from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
 from speedpaper_jax.errors import UserError
 
@@ -39,7 +38,9 @@ _OF_SURROUNDINGS = {
 }
 
 
-def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
+def run(
+  main: Callable[[argparse.Namespace], None], parse: Callable[[Sequence[str]], argparse.Namespace]
+) -> None:
   """Runs a command, `main(parse(sys.argv))`; where it fails, ends the process.
 
   A `UserError` is printed as `error: …` and the status is 1. After Ctrl-C it is 130, as a shell has
@@ -49,24 +50,20 @@ def run(main: Callable[[Any], None], parse: Callable[[list[str]], Any]) -> None:
   its state before.
   """
   standard_output.install()
-  logging.set_verbosity(logging.FATAL)  # Orbax tells of each of its steps, and of errors twice
+  # Libraries tell of each of their steps, and of errors twice: Orbax by absl, others by Python's.
+  logging.set_verbosity(logging.FATAL)
+  logging_of_libraries.getLogger().setLevel(logging_of_libraries.CRITICAL)
   # Matplotlib tells that it has a temporary directory where the user's cannot be written.
   logging_of_libraries.getLogger("matplotlib").setLevel(logging_of_libraries.ERROR)
   sys.unraisablehook = _print_unraisable
   signal.signal(signal.SIGINT, _leave_at_once)
-
-  def parse_arguments(argv: list[str]) -> Any:
-    options = parse(argv)
-    if not flags.FLAGS.is_parsed():  # absl asks for it, of a command that has argparse's flags too
-      flags.FLAGS(argv[:1])
-    return options
-
   try:
     try:
-      app.run(main, flags_parser=parse_arguments)
-    except SystemExit:  # how it ends, and --help
+      main(parse(sys.argv))
+    except SystemExit:  # --help, or a check that fails
       sys.stdout.flush()
       raise
+    sys.stdout.flush()
   except UserError as error:
     errors.tell(f"error: {error}")
     if _is_one_of_several():
@@ -122,24 +119,6 @@ def _leave_at_once(number: int, frame: types.FrameType | None) -> None:
   with contextlib.suppress(OSError):
     os.write(2, b"Interrupted; nothing was lost.\n")
   os._exit(128 + number)
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses flags; a bad one becomes a UserError."""
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    raise UserError(str(error)) from error
-
-
-def parse_config_flags(argv: list[str]) -> list[str]:
-  """As `parse_flags`, with --config; unknown config files, arguments and keys become UserErrors."""
-  for index, argument in enumerate(argv):
-    name, equals, value = argument.lstrip("-").partition("=")
-    if argument.startswith("-") and name == "config":
-      value = value if equals else argv[index + 1] if index + 1 < len(argv) else ""
-      config_files.check_overrides(config_files.load(value), argv)
-  return parse_flags(argv)
 
 
 class ArgumentParser(argparse.ArgumentParser):
