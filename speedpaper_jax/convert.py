@@ -21,7 +21,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     prog="python -m speedpaper_jax.convert",
     description="Converts weights between PyTorch's files and model directories.",
   )
-  parser.add_argument("--to", choices=("jax", "torch"), default="jax", help="(default: jax)")
+  parser.add_argument(
+    "--to", choices=("jax", "torch"), default="jax", help="whose form to write (default: jax)"
+  )
   parser.add_argument("--model", metavar="NAME", help="such as inception_v4")
   parser.add_argument(
     "--dialect", metavar="NAME", help="whose implementation (default: the only one in PyTorch)"

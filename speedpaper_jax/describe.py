@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     type=entry_point.at_least(2, at_most=2**20),
     default=1000,
     metavar="N",
-    help="(default: 1000)",
+    help="of the softmax layer (default: 1000)",
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
   parser.add_argument(

@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--batch_size",
     type=entry_point.at_least(1, at_most=2**20),
     metavar="N",
-    help="images at a time (default: the run's)",
+    help="images at a time (default: the run's own in evaluation)",
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   host_flags.add_to(parser)

@@ -30,7 +30,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   config_flag.add_to(parser)
   parser.add_argument(
-    "--workdir", metavar="DIR", help="of the run (default: a fresh runs/<config>-<time>)"
+    "--workdir",
+    metavar="DIR",
+    help="directory of the run (default: a fresh runs/<config>-<time>)",
   )
   parser.add_argument(
     "--profile", metavar="FROM,TO", help="steps to trace, into profile/ of the run's directory"

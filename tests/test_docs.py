@@ -89,7 +89,7 @@ def test_configs_load_and_have_the_fields_that_are_set(path):
 @page
 def test_commands_are_modules_with_the_flags_that_are_set(path, capsys):
   for command in commands(path):
-    named = re.search(r"-m (speedpaper_jax[\w.]*)(.*)", command)
+    named = re.search(r"-m ((?:speedpaper_jax|benchmarks)[\w.]*)(.*)", command)
     if named is None:
       continue
     module = importlib.import_module(named[1])

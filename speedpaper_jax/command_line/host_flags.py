@@ -21,6 +21,6 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     type=float,
     default=300.0,
     metavar="SECONDS",
-    help="without a sign of life after which another process is given up, or this one stands still "
-    "and ends (default: 300)",
+    help="seconds without a sign of life after which another process is given up, or this one "
+    "stands still and ends (default: 300)",
   )
