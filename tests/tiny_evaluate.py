@@ -6,6 +6,12 @@ from speedpaper_jax import evaluate
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.models import registry
 
+
+def parse(arguments):
+  """Leaves out the --workdir that the launcher asks for."""
+  return evaluate.parse([each for each in arguments if not each.startswith("--workdir=")])
+
+
 if __name__ == "__main__":
   registry.create = tiny.create
-  entry_point.run(evaluate.main, evaluate.parse)
+  entry_point.run(evaluate.main, parse)
