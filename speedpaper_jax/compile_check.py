@@ -19,6 +19,7 @@ import ml_collections
 
 from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.compilation import chips
+from speedpaper_jax.config.data_sets import DATA_SETS
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
 
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
   from speedpaper_jax.steps.assembly import Assembly
 
 _EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x4 or v4:4x4x4"
-
-# Classes and training images of data sets that need not be prepared for this.
-_SIZES = {
-  "mnist": (10, 60_000),
-  "fashion_mnist": (10, 60_000),
-  "cifar10": (10, 50_000),
-  "cifar100": (100, 50_000),
-  "imagenet2012": (1000, 1_281_167),
-}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -174,10 +166,11 @@ def _data_set_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
 
   try:
     split = open_split(config.data.name, config.data.train_split, config.data.dir)
-  except UserError:
-    if config.data.name not in _SIZES:
+  except UserError:  # it need not be prepared for this
+    known = DATA_SETS.get(config.data.name)
+    if known is None or known.num_classes is None or known.train_examples is None:
       raise
-    return _SIZES[config.data.name]
+    return known.num_classes, known.train_examples
   return split.num_classes, len(split)
 
 

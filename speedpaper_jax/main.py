@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from speedpaper_jax.command_line import config_flag, entry_point, host_flags, standard_output
 from speedpaper_jax.config import files as config_files
+from speedpaper_jax.config.experiments import EXPERIMENTS
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def main(options: argparse.Namespace) -> None:
   config = options.config
   experiment = str(config.get("experiment"))
   run = experiments.get(experiment)
-  if hosts.are_several() and experiment not in experiments.ON_SEVERAL_HOSTS:
+  if hosts.are_several() and not EXPERIMENTS[experiment].on_several_hosts:
+    several = [name for name, found in EXPERIMENTS.items() if found.on_several_hosts]
     raise UserError(
       f"The experiment '{experiment}' is the work of one process; start it alone, without a "
-      f"launcher. Several processes take: {', '.join(experiments.ON_SEVERAL_HOSTS)}."
+      f"launcher. Several processes take: {', '.join(several)}."
     )
   settings = _settings(options, experiment)
   hosts.check_same("config", config.to_json())

@@ -4,19 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from speedpaper_jax.config import ranges
+from speedpaper_jax.config.data_sets import DATA_SETS
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.steps import assembly, build
 
-CLASSES = {
-  "digits": 10,
-  "mnist": 10,
-  "fashion_mnist": 10,
-  "cifar10": 10,
-  "cifar100": 100,
-  "imagenet2012": 1000,
-  "folder": 7,  # as many as it has folders
-}
+# A folder's are as many as it has folders.
+CLASSES = {name: data_set.num_classes or 7 for name, data_set in DATA_SETS.items()}
 
 
 def epochs(text):

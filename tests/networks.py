@@ -9,7 +9,8 @@ import jax.extend
 import jax.numpy as jnp
 
 from speedpaper_jax import models
-from speedpaper_jax.descriptions import operations, stages
+from speedpaper_jax.descriptions import operations
+from speedpaper_jax.papers.networks import NETWORKS
 
 # Every dialect of every network, with whether it can have auxiliary heads.
 DIALECTS = [
@@ -18,7 +19,6 @@ DIALECTS = [
 NAMES_WITH_AUX_HEADS = [
   name for name in models.registry.MODELS if models.registry.has_field(name, "use_aux_heads")
 ]
-SMALLEST_IMAGE = {"googlenet": 32, "bn_inception": 32}  # 75 for the others
 
 
 class Trace(NamedTuple):
@@ -52,7 +52,7 @@ class Trace(NamedTuple):
 def trace(name, dialect=None, *, size=None, train=False, **fields):
   """A network as `models.create` gives it, on images of the paper's size if not told otherwise."""
   network = models.create(name, dialect, **fields)
-  size = size or stages.paper_image_size(name)
+  size = size or NETWORKS[name].image_size
   images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   variables = jax.eval_shape(lambda x: network.init(keys, x, train=False), images)

@@ -85,7 +85,7 @@ def test_any_number_of_devices(trained, run_evaluate, monkeypatch):
   three = jax.make_mesh(
     (3,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:3]
   )
-  monkeypatch.setattr(parallel, "make_mesh", lambda: three)
+  monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: three)
   assert_same(run_evaluate(path, "--batch_size=122"), expected)
 
 

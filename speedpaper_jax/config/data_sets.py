@@ -10,6 +10,8 @@ class DataSet:
   """A data set, and how the papers' ImageNet recipes are scaled to it; all ours but ImageNet's.
 
   Attributes:
+    num_classes: None where it depends on the user's folder.
+    train_examples: images to train on; None likewise.
     epochs: length of training; None for the paper's own.
     image_size: pixels. The smaller the image, the fewer positions each statistic is taken over, and
       the slower the first epochs: MNIST is enlarged for that.
@@ -21,6 +23,8 @@ class DataSet:
     batch_norm_decay: of the moving averages; shorter for shorter runs.
   """
 
+  num_classes: int | None
+  train_examples: int | None
   epochs: int | None
   image_size: int = 32
   eval_split: str = "test"
@@ -32,12 +36,14 @@ class DataSet:
 
 
 DATA_SETS = {
-  "digits": DataSet(epochs=15, batch_norm_decay=0.95),
-  "mnist": DataSet(epochs=1, image_size=48, crop="none", shift=0),
-  "fashion_mnist": DataSet(epochs=5, image_size=48, shift=1 / 24, flip=True),
-  "cifar10": DataSet(epochs=30, shift=1 / 8, flip=True),
-  "cifar100": DataSet(epochs=30, shift=1 / 8, flip=True),
+  "digits": DataSet(10, 1_442, epochs=15, batch_norm_decay=0.95),
+  "mnist": DataSet(10, 60_000, epochs=1, image_size=48, crop="none", shift=0),
+  "fashion_mnist": DataSet(10, 60_000, epochs=5, image_size=48, shift=1 / 24, flip=True),
+  "cifar10": DataSet(10, 50_000, epochs=30, shift=1 / 8, flip=True),
+  "cifar100": DataSet(100, 50_000, epochs=30, shift=1 / 8, flip=True),
   "imagenet2012": DataSet(
+    1000,
+    1_281_167,
     epochs=None,
     image_size=224,
     eval_split="validation",
@@ -48,7 +54,7 @@ DATA_SETS = {
     batch_norm_decay=0.9997,
   ),
   # A user's own photographs, FOLDER/<class>/*.jpg; --config.data.dir names the folder.
-  "folder": DataSet(epochs=30, image_size=64, crop="area", shift=0, flip=True),
+  "folder": DataSet(None, None, epochs=30, image_size=64, crop="area", shift=0, flip=True),
 }
 
 

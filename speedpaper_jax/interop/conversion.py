@@ -270,8 +270,8 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
 
 def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:
   available = implementations(model, dialect)
-  if dialect is not None and not available:
-    return own_names(model, dialect)
+  if not available:
+    return own_names(model, dialect or registry.dialects(model)[0])
   dialects = list(dict.fromkeys(names.dialect for names in available))
   if len(dialects) > 1:
     raise UserError(f"Name whose {model} it is with --dialect; valid: {', '.join(dialects)}.")

@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import registry
+from speedpaper_jax.papers.networks import NETWORKS
 
 
 class Tap(NamedTuple):
@@ -64,7 +66,10 @@ class Names:
 def implementations(model: str, dialect: str | None = None) -> list[Names]:
   """The PyTorch implementations of a network, in one of its dialects or in all."""
   registry.find_dialect(model, dialect)  # for its error messages
-  found = importlib.import_module(f"speedpaper_jax.interop.{model}").IMPLEMENTATIONS
+  module = f"speedpaper_jax.interop.{model}"
+  if importlib.util.find_spec(module) is None:  # nobody has it in PyTorch
+    return []
+  found = importlib.import_module(module).IMPLEMENTATIONS
   return [names for names in found if dialect in (None, names.dialect)]
 
 
@@ -73,7 +78,7 @@ def own_names(model: str, dialect: str) -> Names:
   return Names(
     source="speedpaper_jax",
     dialect=dialect,
-    image_size=implementations(model)[0].image_size,
+    image_size=NETWORKS[model].image_size,
     normalization=DEFAULT,
     central_fraction=0.875,
     interpolation="bilinear",

@@ -1,23 +1,16 @@
-"""What a run's report shows, from the files in its directory; a presenter for each experiment."""
+"""What a run's report shows, from the files in its directory.
+
+Each experiment has a module of its name here, with a function `present(directory)`.
+"""
 
 import importlib
 
+from speedpaper_jax.config.experiments import EXPERIMENTS
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.reports.page import Page
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAME = "report.html"  # in the directory of a run
-
-# Experiment → module of this package with a function `present(directory)`.
-_PRESENTERS = {
-  "train": "train",
-  "bn_fc": "bn_fc",
-  "bn_init": "bn_init",
-  "mnist_bn": "mnist_bn",
-  "covariate_shift": "covariate_shift",
-  "bn_variants": "bn_variants",
-  "bn_benefits": "bn_benefits",
-}
 
 
 def present(directory: RunDirectory) -> Page:
@@ -27,12 +20,12 @@ def present(directory: RunDirectory) -> Page:
     UserError: a file of the run is missing or damaged, or there is no such experiment.
   """
   experiment = str(directory.read("summary.json").get("experiment"))
-  if experiment not in _PRESENTERS:
+  if experiment not in EXPERIMENTS:
     raise UserError(
       f"'{directory.path}' holds a run of an unknown experiment, '{experiment}'."
-      f"{did_you_mean(experiment, _PRESENTERS)}"
+      f"{did_you_mean(experiment, EXPERIMENTS)}"
     )
-  module = importlib.import_module(f"{__name__}.{_PRESENTERS[experiment]}")
+  module = importlib.import_module(f"{__name__}.{experiment}")
   page: Page = module.present(directory)
   return page
 

@@ -9,6 +9,7 @@ import pytest
 from config_checks import CLASSES, check_shapes, check_values, epochs
 
 from speedpaper_jax import experiments
+from speedpaper_jax.config.experiments import EXPERIMENTS
 from speedpaper_jax.config.files import load
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
@@ -29,7 +30,7 @@ def test_its_experiment_exists(name):
   assert callable(experiments.get(load(f"configs/{name}.py").experiment))
 
 
-@pytest.mark.parametrize("name", sorted({*experiments.EXPERIMENTS} - {"train"}))
+@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"train"}))
 def test_every_experiment_but_training_has_the_config_of_its_name(name):
   assert load(f"configs/{name}.py").experiment == name
 
@@ -108,7 +109,7 @@ def compiled_quickly(monkeypatch):
   mesh = jax.make_mesh(
     (1,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
   )
-  monkeypatch.setattr(parallel, "make_mesh", lambda: mesh)
+  monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: mesh)
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)

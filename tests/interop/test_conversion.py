@@ -16,6 +16,7 @@ from speedpaper_jax.interop import conversion, tensors
 from speedpaper_jax.interop.names import implementation, own_names
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.steps import build
 
 
 def state_dict_of(model, source, num_classes, has_aux=True):
@@ -286,7 +287,8 @@ def test_the_config_has_the_dialects_batch_normalization_and_input():
   weights = read("bn_inception", None, state_dict_of("bn_inception", "pretrainedmodels", 10))
   config = conversion.config_of("bn_inception", weights, EvaluationCrop(224, 0.875, "short_side"))
   assert (config.model.name, config.model.dialect) == ("bn_inception", "pretrainedmodels")
-  assert (config.batch_norm.epsilon, config.batch_norm.decay) == (1e-5, 0.9)
+  batch_norm = build.resolve(config).batch_norm
+  assert (batch_norm.epsilon, batch_norm.decay) == (1e-5, 0.9)
   assert (config.data.image_size, config.data.eval_resize) == (224, "short_side")
   assert not config.model.aux_heads
 

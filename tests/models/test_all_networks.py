@@ -7,13 +7,13 @@ import pytest
 from networks import (
   DIALECTS,
   NAMES_WITH_AUX_HEADS,
-  SMALLEST_IMAGE,
   trace,
 )
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import create, extract_features, ops, registry
 from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.papers.networks import NETWORKS
 
 EVERY_DIALECT = pytest.mark.parametrize(("name", "dialect"), DIALECTS)
 EVERY_NETWORK = pytest.mark.parametrize("name", registry.MODELS)
@@ -88,7 +88,7 @@ NOISE = 1e-12  # of the largest gradient, both relative to the parameters
 
 
 def smallest(name):
-  return SMALLEST_IMAGE.get(name, 75)
+  return NETWORKS[name].smallest_image_size
 
 
 def without_aux_heads(name):
