@@ -15,16 +15,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import ml_collections
-
 from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.compilation import chips
-from speedpaper_jax.config.data_sets import DATA_SETS
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   import jax
+  import ml_collections
 
   from speedpaper_jax.compilation.report import Report
   from speedpaper_jax.steps.assembly import Assembly
@@ -122,7 +120,7 @@ def slice_devices(topology: str) -> "list[jax.Device]":
 
 
 def check(
-  config: ml_collections.ConfigDict,
+  config: "ml_collections.ConfigDict",
   chip: chips.Chip,
   shape: tuple[int, ...],
   devices: "Sequence[jax.Device]",
@@ -160,8 +158,9 @@ def check(
   return compile_report.Report(config, chip, shape, _sizes(parts), program)
 
 
-def _data_set_sizes(config: ml_collections.ConfigDict) -> tuple[int, int]:
+def _data_set_sizes(config: "ml_collections.ConfigDict") -> tuple[int, int]:
   """Classes and training images; the latter matter to the schedule alone."""
+  from speedpaper_jax.config.data_sets import DATA_SETS
   from speedpaper_jax.data.sources import open_split
 
   try:

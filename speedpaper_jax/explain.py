@@ -55,16 +55,16 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.explanations import batch_norm_parts, inputs, layout, references
 
   drawn = inputs.draw(options.examples, options.seed, options.epsilon)
+  if options.plot is not None:
+    from speedpaper_jax.explanations import batch_norm_plot
+
+    batch_norm_plot.write(options.plot, drawn)
   print(
     f"Batch Normalization (Ioffe & Szegedy, arXiv 1502.03167), mini-batches of m = "
     f"{options.examples}, ε = {options.epsilon:g}\n\n"
     f"All numbers are float64. Each check shows its largest difference, relative to the largest\n"
     f"value where that exceeds 1, and is ok up to {layout.LIMIT:g}."
   )
-  if options.plot is not None:
-    from speedpaper_jax.explanations import batch_norm_plot
-
-    batch_norm_plot.write(options.plot, drawn)
   values = references.all_values(drawn)
   checks = []
   for part in batch_norm_parts.parts(drawn, values):

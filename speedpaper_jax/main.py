@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedpaper_jax.command_line import config_flag, entry_point, host_flags, standard_output
-from speedpaper_jax.config import files as config_files
-from speedpaper_jax.config.experiments import EXPERIMENTS
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
+  from speedpaper_jax.config import files as config_files
   from speedpaper_jax.storage.run_directory import RunDirectory
 
 
@@ -49,6 +48,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(options: argparse.Namespace) -> None:
   """Runs the experiment that the flags name."""
   if options.list:
+    from speedpaper_jax.config import files as config_files
+
     _print_list(config_files.list_configs())
     return
 
@@ -56,6 +57,7 @@ def main(options: argparse.Namespace) -> None:
   entry_point.join_hosts(options)
   # Imported once the flags are known to be good, so that mistakes are told without delay.
   from speedpaper_jax import experiments
+  from speedpaper_jax.config.experiments import EXPERIMENTS
   from speedpaper_jax.distributed import hosts
   from speedpaper_jax.storage import run_directory
 
@@ -127,7 +129,7 @@ def _finish(directory: "RunDirectory", summary: dict[str, Any]) -> None:
   print(f"workdir {directory.path}", flush=True)
 
 
-def _print_list(configs: Sequence[config_files.Listed]) -> None:
+def _print_list(configs: "Sequence[config_files.Listed]") -> None:
   width = max((len(str(config.path)) for config in configs), default=0)
   for config in configs:
     minutes = "" if config.minutes is None else f"{config.minutes:.1f}"

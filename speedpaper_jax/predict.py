@@ -70,10 +70,11 @@ def main(options: argparse.Namespace) -> None:
 
   entry_point.set_up_jax()
   from speedpaper_jax.distributed import parallel
-  from speedpaper_jax.files.figures import check_format
-  from speedpaper_jax.inference import model_directory, plot, prediction
+  from speedpaper_jax.inference import model_directory, prediction
 
   if options.plot is not None:
+    from speedpaper_jax.files.figures import check_format
+
     check_format(options.plot)
   mesh = parallel.make_mesh()
   model = model_directory.load(options.directory, mesh)
@@ -101,6 +102,8 @@ def main(options: argparse.Namespace) -> None:
     }
     output_files.write_json(options.json, content)
   if options.plot is not None and answers:
+    from speedpaper_jax.inference import plot
+
     shown = answers[: plot.MAX_IMAGES]
     if len(shown) < len(answers):
       warn(f"{options.plot} shows the first {len(shown)} of {len(answers)} images.")

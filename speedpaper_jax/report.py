@@ -6,18 +6,19 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speedpaper_jax import reports
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
-from speedpaper_jax.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
   from speedpaper_jax.reports.page import Page
+  from speedpaper_jax.storage.run_directory import RunDirectory
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
+  from speedpaper_jax import reports
+
   parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.report",
     description=f"Writes the report of a run anew, into its directory as {reports.NAME}. Of "
@@ -37,6 +38,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Writes the page that the flags name, and prints its result and path."""
+  from speedpaper_jax import reports
+  from speedpaper_jax.storage.run_directory import RunDirectory
+
   directories = list(map(RunDirectory, options.directories))
   if len(directories) == 1:
     if options.out is not None:
@@ -51,8 +55,9 @@ def main(options: argparse.Namespace) -> None:
   print(f"{page.result}\n{path}")
 
 
-def _compare(directories: Sequence[RunDirectory], path: pathlib.Path) -> "Page":
+def _compare(directories: "Sequence[RunDirectory]", path: pathlib.Path) -> "Page":
   from speedpaper_jax.reports import comparison, rendering
+  from speedpaper_jax.storage.run_directory import RunDirectory
 
   with tempfile.TemporaryDirectory() as temporary:
     drawings = RunDirectory(pathlib.Path(temporary))

@@ -2,14 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import ml_collections
 
 _OVERRIDES = ("--config.", "--noconfig.")
 
@@ -48,6 +49,8 @@ def parse(parser: entry_point.ArgumentParser, arguments: Sequence[str]) -> argpa
   options, left = parser.parse_known(arguments, _OVERRIDES)
   options.config = None
   if options.config_file is not None:
+    from speedpaper_jax.config import files as config_files
+
     options.config = config_files.load(options.config_file)
     left = _override(options.config, left)
   if left and not left[0].startswith(_OVERRIDES):
@@ -55,8 +58,12 @@ def parse(parser: entry_point.ArgumentParser, arguments: Sequence[str]) -> argpa
   return options
 
 
-def _override(config: ml_collections.ConfigDict, arguments: Sequence[str]) -> list[str]:
+def _override(config: "ml_collections.ConfigDict", arguments: Sequence[str]) -> list[str]:
   """Sets the fields that arguments name; returns the arguments that are no flags."""
+  from ml_collections import config_flags
+
+  from speedpaper_jax.config import files as config_files
+
   config_files.check_overrides(config, arguments)
   argv = ["", *arguments]  # as absl has it, with the name of a program
   values = flags.FlagValues()

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from absl import logging
 
-from speedpaper_jax import errors
+from speedpaper_jax import errors, extras
 from speedpaper_jax.command_line import standard_output
 from speedpaper_jax.compilation import cache
 from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
@@ -59,7 +59,8 @@ def run(
   signal.signal(signal.SIGINT, _leave_at_once)
   try:
     try:
-      main(parse(sys.argv))
+      with extras.told():
+        main(parse(sys.argv))
     except SystemExit:  # --help, or a check that fails
       sys.stdout.flush()
       raise

@@ -13,13 +13,14 @@ import tempfile
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.data import digits, paths
-from speedpaper_jax.data.originals import ORIGINALS, Original
-from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
-from speedpaper_jax.data.store import store
+from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+  from speedpaper_jax.data.originals import Original
 
 _TIMEOUT_SECONDS = 60
 
@@ -39,6 +40,10 @@ def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
     UserError: the name is unknown, a file cannot be downloaded, is missing or damaged, or the
       directory cannot be written.
   """
+  from speedpaper_jax.data import digits
+  from speedpaper_jax.data.originals import ORIGINALS
+  from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
+
   if name not in OWN_DATA_SETS:
     raise UserError(
       f"'{name}' cannot be prepared without TensorFlow.{did_you_mean(name, OWN_DATA_SETS)}"
@@ -59,7 +64,9 @@ def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
   return original.data_set.directory(root)
 
 
-def _store(original: Original, directory: Path, root: Path) -> None:
+def _store(original: "Original", directory: Path, root: Path) -> None:
+  from speedpaper_jax.data.store import store
+
   contents = original.read(directory)
   store(original.data_set, root, contents.splits, contents.class_names)
 
@@ -73,7 +80,7 @@ def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
     ) from error
 
 
-def _download(original: Original, directory: Path) -> None:
+def _download(original: "Original", directory: Path) -> None:
   # TFDS's download manager opens what it has fetched through TensorFlow.
   for name, sha256 in original.sha256.items():
     url, path = original.address + name, directory / name
@@ -98,7 +105,7 @@ def _download(original: Original, directory: Path) -> None:
       )
 
 
-def _check_source(original: Original, directory: Path) -> None:
+def _check_source(original: "Original", directory: Path) -> None:
   for name, sha256 in original.sha256.items():
     path = directory / name
     if not paths.is_file(path):
@@ -115,6 +122,8 @@ def _sha256(path: Path) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
+  from speedpaper_jax.data.sources import OWN_DATA_SETS
+
   parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.data.prepare",
     description="Prepares a data set without TensorFlow, in the form that plain TFDS reads.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from speedpaper_jax import extras
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop.names import Names
 
@@ -18,7 +19,6 @@ _PRETRAINEDMODELS = {
 }
 _INSTALL = "pip install torch==2.13.0 && pip install --no-deps -r requirements-references.txt"
 _FORMATS = ("torch", "safetensors")  # of files of weights, which need no network of anybody's
-_INSTALL_FORMATS = "pip install torch==2.13.0 safetensors==0.8.0"
 
 
 def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
@@ -101,7 +101,7 @@ def import_package(package: str) -> ModuleType:
       _import_torchvision()  # as all networks do
     return importlib.import_module(package)
   except (ImportError, RuntimeError) as error:
-    install = _INSTALL_FORMATS if is_format else _INSTALL
+    install = extras.install("torch") if is_format else _INSTALL
     raise UserError(f"{package} cannot be imported ({error}); install it: `{install}`.") from error
 
 
