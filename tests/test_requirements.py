@@ -9,7 +9,7 @@ from commands import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from speedpaper_jax import extras
+from speedpaper_jax.command_line import extras
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 GROUPS = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}

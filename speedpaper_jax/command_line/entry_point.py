@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from absl import logging
 
-from speedpaper_jax import errors, extras
-from speedpaper_jax.command_line import standard_output
+from speedpaper_jax import errors
+from speedpaper_jax.command_line import extras, standard_output
 from speedpaper_jax.compilation import cache
 from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
 from speedpaper_jax.errors import UserError

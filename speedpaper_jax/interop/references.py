@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from speedpaper_jax import extras
+from speedpaper_jax.command_line import extras
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop.names import Names
 

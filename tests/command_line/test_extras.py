@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from speedpaper_jax import extras
+from speedpaper_jax.command_line import extras
 from speedpaper_jax.errors import UserError
 
 
