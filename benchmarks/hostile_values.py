@@ -108,7 +108,7 @@ def write_run(path: pathlib.Path) -> RunDirectory:
   config.duration = "4 steps"
   directory = RunDirectory(path)
   directory.start(config)
-  description = model_directory.Description(
+  description = model_directory.ModelDescription(
     name=config.model.name,
     dialect=config.model.dialect,
     num_classes=2,

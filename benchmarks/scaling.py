@@ -18,7 +18,7 @@ from PIL import Image
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.compilation import chips
 from speedpaper_jax.compilation.chips import Chip
-from speedpaper_jax.compilation.roofline import Network, slices_all_reduce_seconds, squarest
+from speedpaper_jax.compilation.roofline import Interconnect, slices_all_reduce_seconds, squarest
 from speedpaper_jax.config import files as config_files
 from speedpaper_jax.data.augment import augment
 from speedpaper_jax.distributed import parallel
@@ -132,7 +132,7 @@ def step(chip: Chip, count: int, rows: float, work: Work, channels: int) -> Step
   """
   per_slice = min(count, 2 ** (chip.chips_per_slice.bit_length() - 1))
   slices = count // per_slice
-  network = Network.of(chip, squarest(per_slice, chip.torus_axes))
+  network = Interconnect.of(chip, squarest(per_slice, chip.torus_axes))
   share = rows / ROWS
   traffic = work.state_traffic + share * (work.memory_traffic - work.state_traffic)
   bound = max(share * work.flops / chip.bfloat16_flops, traffic / chip.memory_bandwidth)

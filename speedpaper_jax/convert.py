@@ -124,7 +124,7 @@ def _to_jax(options: argparse.Namespace) -> None:
     resize="short_side",
     interpolation=names.interpolation,
   )
-  description = model_directory.Description(
+  description = model_directory.ModelDescription(
     name=options.model,
     dialect=names.dialect,
     num_classes=weights.num_classes,

@@ -28,34 +28,34 @@ _is_main = True
 _told: set[str] = set()
 
 
-def speak_as(process: int) -> None:
+def set_process(process: int) -> None:
   """What is told from now on names the process, one of several; number 0 is the main one."""
   global _speaker, _is_main
   _speaker = f"process {process}: "
   _is_main = process == 0
 
 
-def tell(sentence: str) -> None:
+def inform(sentence: str) -> None:
   """Prints to standard error, if that can be written; control characters are escaped."""
   with contextlib.suppress(OSError):
     print(f"{_speaker}{printable(sentence)}", file=sys.stderr, flush=True)
 
 
-def tell_once(sentence: str) -> None:
+def inform_once(sentence: str) -> None:
   """Tells what all processes find, and find again: the main one prints it, the first time."""
   if _is_main and sentence not in _told:
     _told.add(sentence)
-    tell(sentence)
+    inform(sentence)
 
 
 def warn(sentence: str) -> None:
   """Tells of something that is wrong but does not stop the work."""
-  tell(f"warning: {sentence}")
+  inform(f"warning: {sentence}")
 
 
 def warn_once(sentence: str) -> None:
-  """As `tell_once`, of something that is wrong but does not stop the work."""
-  tell_once(f"warning: {sentence}")
+  """As `inform_once`, of something that is wrong but does not stop the work."""
+  inform_once(f"warning: {sentence}")
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

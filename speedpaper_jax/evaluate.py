@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from speedpaper_jax.command_line import entry_point, host_flags
-from speedpaper_jax.errors import UserError, tell
+from speedpaper_jax.errors import UserError, inform
 from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def main(options: argparse.Namespace) -> None:
   RunData(opened.class_names, {"eval": Images.of(data.eval_split, opened)}).check_processes()
   eval_split, note = relabel.by_name(opened, model.description.class_names)
   if note and hosts.is_main():
-    tell(f"Note: {note}")
+    inform(f"Note: {note}")
   train_split = None
   if needs_population_statistics(config):
     trained_on = config.data if options.data else data

@@ -7,10 +7,10 @@ import pytest
 from speedpaper_jax import errors
 from speedpaper_jax.errors import (
   did_you_mean,
+  inform_once,
   printable,
   printable_lines,
-  speak_as,
-  tell_once,
+  set_process,
   warn,
   warn_once,
 )
@@ -45,17 +45,17 @@ class TestWhatIsToldOnce:
 
   def test_is_not_told_again(self, capsys):
     for _ in range(3):
-      tell_once("5 classes.")
+      inform_once("5 classes.")
       warn_once("a file is left out.")
-    tell_once("6 classes.")
+    inform_once("6 classes.")
     assert capsys.readouterr().err.splitlines() == [
       *("5 classes.", "warning: a file is left out.", "6 classes.")
     ]
 
   def test_is_told_by_the_main_process_alone(self, capsys):
     for process in (1, 0, 2):
-      speak_as(process)
-      tell_once("5 classes.")
+      set_process(process)
+      inform_once("5 classes.")
     assert capsys.readouterr().err == "process 0: 5 classes.\n"
 
 

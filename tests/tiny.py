@@ -59,7 +59,7 @@ def write_model_directory(path, class_names, preprocessing):
   network = build.build_inference_model(config, len(class_names), parallel.make_mesh())
   images = jnp.zeros((1, config.data.image_size, config.data.image_size, 3))
   variables = network.init(jax.random.key(3), images, train=False)
-  description = model_directory.Description(
+  description = model_directory.ModelDescription(
     name=config.model.name,
     dialect=config.model.dialect,
     num_classes=len(class_names),

@@ -66,7 +66,7 @@ def run(
       raise
     sys.stdout.flush()
   except UserError as error:
-    errors.tell(f"error: {error}")
+    errors.inform(f"error: {error}")
     if _is_one_of_several():
       # Process 0 takes with it what the others need to tell of the same error.
       time.sleep(_SECONDS_FOR_OTHERS)
@@ -105,7 +105,7 @@ def _print_unraisable(unraisable: Any) -> None:
 def _leave(status: int, message: str | None = None) -> NoReturn:
   """Ends the process at once; `sys.exit` would wait for a thread that compiles a program."""
   if message is not None:
-    errors.tell(message)
+    errors.inform(message)
     with contextlib.suppress(UserError, BrokenPipeError):
       sys.stdout.flush()
   os._exit(status)
@@ -226,7 +226,7 @@ def join_hosts(options: argparse.Namespace) -> None:
     options.patience,
   )
   if _is_one_of_several():
-    errors.speak_as(jax.process_index())
+    errors.set_process(jax.process_index())
     # Libraries that join processes print to descriptor 1; that goes to standard error.
     sys.stdout.flush()
     ours = os.dup(1) if hosts.is_main() else os.open(os.devnull, os.O_WRONLY)

@@ -9,7 +9,7 @@ import ml_collections
 
 from speedpaper_jax.compilation.chips import Chip
 from speedpaper_jax.compilation.program import Collective, Program
-from speedpaper_jax.compilation.roofline import HOP_SECONDS, Network, StepTime, utilisation
+from speedpaper_jax.compilation.roofline import HOP_SECONDS, Interconnect, StepTime, utilisation
 from speedpaper_jax.errors import UserError
 
 _WIDTH = 100
@@ -64,9 +64,9 @@ class Report:
     return self.chip.peak_flops(self.config.model.dtype)
 
   @property
-  def network(self) -> Network:
+  def network(self) -> Interconnect:
     """What joins the chips."""
-    return Network.of(self.chip, self.shape)
+    return Interconnect.of(self.chip, self.shape)
 
   @property
   def time(self) -> StepTime:
@@ -95,7 +95,7 @@ class Report:
     return utilisation(self.program.flops, seconds, self.peak)
 
 
-def collective_seconds(collective: Collective, network: Network) -> float:
+def collective_seconds(collective: Collective, network: Interconnect) -> float:
   """The least time of a collective, as often as it runs in a step."""
   if collective.kind == "all-reduce":
     once = network.all_reduce_seconds(collective.size, collective.members)

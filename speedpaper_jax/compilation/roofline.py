@@ -15,7 +15,7 @@ HOP_SECONDS = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Interconnect:
   """What joins the chips of a slice.
 
   Attributes:
@@ -27,7 +27,7 @@ class Network:
   hops: int
 
   @classmethod
-  def of(cls, chip: Chip, shape: Sequence[int]) -> "Network":
+  def of(cls, chip: Chip, shape: Sequence[int]) -> "Interconnect":
     """The network of a slice.
 
     A chip has two links along each axis of the torus. An axis that does not wrap is a line, at

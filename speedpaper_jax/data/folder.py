@@ -21,7 +21,7 @@ from speedpaper_jax.data import class_folders, paths
 from speedpaper_jax.data.class_folders import Classes, Contents, Photograph
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import digest_of
-from speedpaper_jax.errors import UserError, did_you_mean, tell_once, warn_once
+from speedpaper_jax.errors import UserError, did_you_mean, inform_once, warn_once
 from speedpaper_jax.files import regular_files
 
 NAME = "folder"
@@ -148,7 +148,7 @@ def _tell(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes
     named = [f"{counts['train']:,} to train on", f"{counts['test']:,} held out as 'test'"]
   if "test" not in splits:
     named.append(f"the split 'test' being {contents.folders['validation'].name}")
-  tell_once(
+  inform_once(
     f"'{folder}' has {len(contents.classes):,} classes and {sum(counts.values()):,} images: "
     f"{', '.join(named)}."
   )

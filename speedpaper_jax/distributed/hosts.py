@@ -295,7 +295,7 @@ class StopNotice:
   def reader_left(self) -> None:
     """The run goes on: a launcher would start it again, without a reader."""
 
-  def came(self, step: int) -> Interrupted | None:
+  def requested(self, step: int) -> Interrupted | None:
     """What to raise, once `step` is saved, if all are to stop; else None.
 
     To be asked equally often in all processes: JAX lets all of them stop at the same question.

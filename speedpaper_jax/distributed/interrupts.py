@@ -85,7 +85,7 @@ class StopSignal:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
-  def came(self, step: int) -> Interrupted | None:
+  def requested(self, step: int) -> Interrupted | None:
     """What to raise, once `step` is saved, if a signal has come; else None."""
     if self.number is None:
       return None

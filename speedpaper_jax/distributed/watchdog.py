@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from speedpaper_jax.distributed.interrupts import START_AGAIN
-from speedpaper_jax.errors import tell, warn
+from speedpaper_jax.errors import inform, warn
 
 DATA_STALL_SECONDS = 30.0
 _LOOKS_EVERY = 0.5  # seconds
@@ -52,7 +52,7 @@ class Watchdog:
     self._told = False
     self._now = what, time.monotonic(), for_data
 
-  def rest(self) -> None:
+  def pause(self) -> None:
     """What begins now may take any time, such as compiling."""
     self._now = None
 
@@ -74,7 +74,7 @@ class Watchdog:
           f"storage behind config.data.dir and at the processors of this host."
         )
       if self._patience is not None and seconds > self._patience:
-        tell(
+        inform(
           f"Nothing has happened for {seconds:.0f} seconds, {what}. This process ends, so that all "
           f"can be started again; --patience sets the time."
         )

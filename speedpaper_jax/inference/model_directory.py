@@ -45,7 +45,7 @@ _RULES: rules.Rules = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Description:
+class ModelDescription:
   """What model.json says of a network.
 
   Attributes:
@@ -80,7 +80,7 @@ class Description:
     }
 
   @classmethod
-  def from_json(cls, content: Mapping[str, Any]) -> "Description":
+  def from_json(cls, content: Mapping[str, Any]) -> "ModelDescription":
     """Reads what `to_json` gives.
 
     Raises:
@@ -121,7 +121,7 @@ class LoadedModel:
 
   step: int
   config: ml_collections.ConfigDict
-  description: Description
+  description: ModelDescription
   network: nn.Module
   variables: dict[str, PyTree]
 
@@ -177,7 +177,7 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   return config
 
 
-def load_description(path: pathlib.Path) -> Description:
+def load_description(path: pathlib.Path) -> ModelDescription:
   """Reads model.json.
 
   Raises:
@@ -185,7 +185,7 @@ def load_description(path: pathlib.Path) -> Description:
   """
   content = hosts.from_main(lambda: RunDirectory(path).read("model.json"))
   try:
-    return Description.from_json(content)
+    return ModelDescription.from_json(content)
   except UserError as error:
     raise UserError(f"{path / 'model.json'} is damaged, or of another version: {error}") from error
 
@@ -217,7 +217,8 @@ def write(
   Args:
     path: of a directory that does not exist yet, or is empty.
     config: `train_config()` with the sections model, batch_norm and data as they were trained.
-    description: the content of model.json, as `Description.to_json` gives it; more may stand there.
+    description: the content of model.json, as `ModelDescription.to_json` gives it; more may stand
+      there.
     variables: `params` and `batch_stats` of the network, training's auxiliary heads included where
       the config has them.
     step: the checkpoint's number.
@@ -227,7 +228,7 @@ def write(
       written.
   """
   check_vacant(path)
-  Description.from_json(description)
+  ModelDescription.from_json(description)
   whole = path.resolve()
   incomplete = RunDirectory(whole.with_name(f".{whole.name}.incomplete"))
   shutil.rmtree(incomplete.path, ignore_errors=True)  # what a killed process left

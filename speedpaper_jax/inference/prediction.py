@@ -17,7 +17,7 @@ from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.files import regular_files
 from speedpaper_jax.inference.evaluation import divisible_batch_size
-from speedpaper_jax.inference.model_directory import Description, LoadedModel
+from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.steps.step import make_predict_step
 
 
@@ -98,7 +98,7 @@ def predict(
       yield from answers(*running)
 
 
-def _class_names(description: Description) -> list[str]:
+def _class_names(description: ModelDescription) -> list[str]:
   if not description.class_names:
     return [f"class {label}" for label in range(description.num_classes)]
   return [english_name(name) for name in description.class_names]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from speedpaper_jax.errors import UserError, did_you_mean, tell
+from speedpaper_jax.errors import UserError, did_you_mean, inform
 
 # Entries and prefixes that hold the weights as they were trained; the first one that is there.
 _TRAINED = (
@@ -110,19 +110,19 @@ def _tell_of_others(
 ) -> None:
   others = [name for name in parts if name != choice]
   if others:
-    tell(
+    inform(
       f"Note: the weights under '{choice}' of {source} are taken; those under {_listed(others)} "
       f"are left out, and --weights_key={others[0]} takes them."
     )
   elif _AVERAGED.search(choice):
-    tell(f"Note: the weights under '{choice}' of {source} are a moving average.")
+    inform(f"Note: the weights under '{choice}' of {source} are a moving average.")
   beside = [
     name
     for name, value in content.items()
     if _is_tensor(value) and str(name).partition(".")[0] not in parts
   ]
   if beside:
-    tell(
+    inform(
       f"Note: {_listed(beside)} of {source} {'is' if len(beside) == 1 else 'are'} left out, "
       f"beside the weights under '{choice}'."
     )

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from speedpaper_jax.models import features, heads, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.dialect import SLIM_BATCH_NORM
-from speedpaper_jax.models.dialect import Dialect as CommonDialect
+from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings, network_input
 
 

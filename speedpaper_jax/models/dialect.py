@@ -14,7 +14,7 @@ TORCH_BATCH_NORM = BatchNorm(decay=0.9, epsilon=1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Dialect:
+class CommonDialect:
   """Whose implementation a network matches; a network's file extends it where more differs.
 
   Attributes:

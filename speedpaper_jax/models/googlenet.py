@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from speedpaper_jax.models import features, heads, ops
-from speedpaper_jax.models.dialect import TORCH_BATCH_NORM
-from speedpaper_jax.models.dialect import Dialect as CommonDialect
+from speedpaper_jax.models.dialect import TORCH_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import (
   ACTIVATIONS,
   ConvBlock,

@@ -10,7 +10,7 @@ import jax
 
 from speedpaper_jax.models import features, heads
 from speedpaper_jax.models.blocks import Branch, Conv, Part, apply_part, concatenate_branches
-from speedpaper_jax.models.dialect import Dialect as CommonDialect
+from speedpaper_jax.models.dialect import CommonDialect
 from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings, kernel_init, network_input
 
 Block = tuple[Branch, ...]

@@ -20,7 +20,7 @@ from speedpaper_jax.models.blocks import (
   branch,
   fork,
 )
-from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, TORCH_BATCH_NORM, Dialect
+from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, TORCH_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import LayerSettings, network_input
 
 
@@ -100,9 +100,9 @@ TABLE_1: tuple[tuple[str, Part], ...] = (
 
 
 DIALECTS = {
-  "slim": Dialect(SLIM_BATCH_NORM),
-  "timm": Dialect(TORCH_BATCH_NORM, count_padding=True),
-  "torchvision": Dialect(TORCH_BATCH_NORM, count_padding=True),
+  "slim": CommonDialect(SLIM_BATCH_NORM),
+  "timm": CommonDialect(TORCH_BATCH_NORM, count_padding=True),
+  "torchvision": CommonDialect(TORCH_BATCH_NORM, count_padding=True),
 }
 
 
@@ -119,7 +119,7 @@ class InceptionV3(nn.Module):
 
   num_classes: int = 1000
   settings: LayerSettings = LayerSettings()
-  dialect: Dialect = DIALECTS["slim"]
+  dialect: CommonDialect = DIALECTS["slim"]
   dropout_rate: float = 0.2
   use_aux_heads: bool = True
 

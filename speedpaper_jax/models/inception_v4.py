@@ -21,8 +21,7 @@ from speedpaper_jax.models.blocks import (
   fork,
   repeat,
 )
-from speedpaper_jax.models.dialect import TORCH_BATCH_NORM
-from speedpaper_jax.models.dialect import Dialect as CommonDialect
+from speedpaper_jax.models.dialect import TORCH_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import LayerSettings, network_input
 
 Block = tuple[Branch, ...]

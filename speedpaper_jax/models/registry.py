@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from speedpaper_jax.errors import UserError, did_you_mean
-from speedpaper_jax.models.dialect import Dialect
+from speedpaper_jax.models.dialect import CommonDialect
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.papers.networks import NETWORKS
 
@@ -67,7 +67,7 @@ def dialects(name: str) -> list[str]:
   return list(_file(name).DIALECTS)
 
 
-def find_dialect(name: str, dialect: str | None = None) -> Dialect:
+def find_dialect(name: str, dialect: str | None = None) -> CommonDialect:
   """A network's dialect by name; its first by default."""
   available = _file(name).DIALECTS
   dialect = dialect or next(iter(available))

@@ -7,7 +7,7 @@ import ml_collections
 
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.errors import UserError, warn
-from speedpaper_jax.inference.model_directory import Description
+from speedpaper_jax.inference.model_directory import ModelDescription
 from speedpaper_jax.steps import build
 from speedpaper_jax.steps.assembly import Assembly
 from speedpaper_jax.storage import provenance, resuming
@@ -76,7 +76,7 @@ def jump(
 def begin(
   parts: Assembly,
   directory: RunDirectory,
-  description: Description,
+  description: ModelDescription,
   data: RunData,
   session: Session,
   recorder: Recorder,

@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from speedpaper_jax.data import class_names
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference.model_directory import Description, LoadedModel
+from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps.step import TrainState
 
@@ -85,7 +85,7 @@ def transfer(
   return Transferred(traverse_util.unflatten_dict(merged), sorted(layers), classes)
 
 
-def _match(source: Description, names: Sequence[str]) -> tuple[tuple[int, ...] | None, str]:
+def _match(source: ModelDescription, names: Sequence[str]) -> tuple[tuple[int, ...] | None, str]:
   """The source's number of each class, None where the softmax layers start anew; and why, in words.
 
   Names that are not known are no reason to take a layer for that of the same classes.
@@ -101,7 +101,7 @@ def _match(source: Description, names: Sequence[str]) -> tuple[tuple[int, ...] |
   return None, "the names of its classes are not known" if source.num_classes else ""
 
 
-def _check_network(config: ml_collections.ConfigDict, source: Description) -> None:
+def _check_network(config: ml_collections.ConfigDict, source: ModelDescription) -> None:
   wanted = config.model.name, config.model.dialect or registry.dialects(config.model.name)[0]
   found = source.name, source.dialect
   if wanted != found:

@@ -51,9 +51,9 @@ class Loop:
     saved: the run's checkpoints.
     progress: shows and records.
     profiler: traces some of the steps.
-    watchdog: is told what the loop does.
+    watchdog: is notified of what the loop does.
     clock: of the run.
-    session: is told of the steps.
+    session: records the steps.
     best: `step` and `top1` of the best evaluation of earlier sessions of the run.
     window: the metrics of the steps after the last line, sums over their rows.
   """
@@ -104,8 +104,8 @@ class Loop:
         metrics = self._evaluate(first_step, state, stop)
       self.clock.start_window()
       for step in range(first_step + 1, plan.total_steps + 1):
-        state = self._take(step, state, batches)
-        stopping = stop.came(step)
+        state = self._step(step, state, batches)
+        stopping = stop.requested(step)
         last = step == plan.total_steps or stopping is not None
         metrics = None
         if plan.checkpoint_every.due(step) or last:
@@ -120,13 +120,13 @@ class Loop:
       if self.parts.config.evaluate_training_images:
         evaluate = self.evaluator.on_training_images
         summary["train"] = self._run_evaluation(evaluate, step, state, stop)
-        self.progress.say(f"training images: {format_evaluation(summary['train'])}")
-      self.watchdog.rest()
+        self.progress.print(f"training images: {format_evaluation(summary['train'])}")
+      self.watchdog.pause()
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self.saved.close()
     return summary | {"seconds": hosts.from_main(self.clock.total_seconds)}
 
-  def _take(self, step: int, state: TrainState, batches: Iterator[Any]) -> TrainState:
+  def _step(self, step: int, state: TrainState, batches: Iterator[Any]) -> TrainState:
     """One step; its metrics are read after the next one has been started."""
     self.watchdog.doing(f"waiting for the images of step {step}", for_data=True)
     with self.clock.data_wait():
@@ -140,7 +140,7 @@ class Loop:
     if self.profiler.ends_with(step):
       self._read_metrics(keep=0)
       with self.clock.pause():
-        self.progress.say(self.profiler.stop())
+        self.progress.print(self.profiler.stop())
     self.progress.advance()
     return state
 
@@ -226,13 +226,13 @@ class Loop:
   ) -> Evaluation:
     """Evaluates, unless a request to stop comes: there may be no time for the rest of the images.
 
-    It is made up for when the run goes on.
+    It is repeated when the run resumes.
     """
-    self.watchdog.rest()  # the first time it compiles; from its first batch on it is watched
+    self.watchdog.pause()  # the first time it compiles; from its first batch on it is watched
 
     def on_batch() -> None:
       self.watchdog.doing(f"evaluating after step {step}")
-      if (stopping := stop.came(step)) is not None:
+      if (stopping := stop.requested(step)) is not None:
         self._save(step, state)
         raise self._stopped(stopping)
 

@@ -85,9 +85,9 @@ class Progress:
   def evaluation(self, step: int, metrics: dict[str, float]) -> None:
     """Shows and records an evaluation."""
     self._record(step, "eval", metrics)
-    self.say(f"step {step}  evaluation: {format_evaluation(metrics)}")
+    self.print(f"step {step}  evaluation: {format_evaluation(metrics)}")
 
-  def say(self, line: str) -> None:
+  def print(self, line: str) -> None:
     """Prints a line, above the bar where there is one."""
     if self._bar is not None:
       self._bar.write(line, file=sys.stdout)

@@ -19,7 +19,7 @@ from speedpaper_jax.distributed.watchdog import Watchdog
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.evaluation import Evaluator
-from speedpaper_jax.inference.model_directory import Description, LoadedModel
+from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.steps.assembly import Assembly
@@ -148,7 +148,7 @@ def _begin_or_go_on(
   parts: Assembly,
   directory: RunDirectory,
   saved: Checkpoints,
-  description: Description,
+  description: ModelDescription,
   source: LoadedModel | None,
 ) -> tuple[Assembly, TrainState, Any, Mapping[str, Any]]:
   """The state to take steps from, the compiled step, and what the checkpoint has besides."""
@@ -213,9 +213,9 @@ def _tell_of_other_replicas(config: ml_collections.ConfigDict, before: int, now:
 
 def describe_model(
   config: ml_collections.ConfigDict, split: Split, normalization: Normalization
-) -> Description:
+) -> ModelDescription:
   """What model.json says of a trained network."""
-  return Description(
+  return ModelDescription(
     name=config.model.name,
     dialect=config.model.dialect or registry.dialects(config.model.name)[0],
     num_classes=split.num_classes,

@@ -5,7 +5,7 @@ import pytest
 from speedpaper_jax.compilation import chips
 from speedpaper_jax.compilation.roofline import (
   HOP_SECONDS,
-  Network,
+  Interconnect,
   StepTime,
   slices_all_reduce_seconds,
   squarest,
@@ -31,28 +31,28 @@ class TestNetwork:
     ],
   )
   def test_of_a_slice(self, chip, shape, gigabytes_a_second, hops):
-    network = Network.of(chip, shape)
+    network = Interconnect.of(chip, shape)
     assert network.bandwidth == pytest.approx(gigabytes_a_second * 1e9)
     assert network.hops == hops
 
   def test_an_all_reduce_sends_twice_n_minus_1_over_n_of_the_bytes(self):
-    network = Network(bandwidth=100e9, hops=6)
+    network = Interconnect(bandwidth=100e9, hops=6)
     # 2 · 15/16 · 16 MB at 100 GB/s are 300 µs, and there and back are twelve hops.
     assert network.all_reduce_seconds(16e6, 16) == pytest.approx(300e-6 + 12 * HOP_SECONDS)
 
   def test_a_gather_sends_half_of_that(self):
-    network = Network(bandwidth=100e9, hops=6)
+    network = Interconnect(bandwidth=100e9, hops=6)
     assert network.all_gather_seconds(16e6, 16) == pytest.approx(150e-6 + 6 * HOP_SECONDS)
 
   def test_members_of_a_small_group_are_not_far_apart(self):
-    network = Network(bandwidth=100e9, hops=6)
+    network = Interconnect(bandwidth=100e9, hops=6)
     assert network.all_gather_seconds(0, 2) == pytest.approx(HOP_SECONDS)
 
   def test_one_chip_has_nobody_to_send_to(self):
-    assert Network(bandwidth=0, hops=0).all_reduce_seconds(16e6, 1) == 0
+    assert Interconnect(bandwidth=0, hops=0).all_reduce_seconds(16e6, 1) == 0
 
   def test_a_permutation_sends_all_bytes_once(self):
-    network = Network(bandwidth=100e9, hops=6)
+    network = Interconnect(bandwidth=100e9, hops=6)
     assert network.permute_seconds(1e6) == pytest.approx(10e-6 + 6 * HOP_SECONDS)
 
 

@@ -56,7 +56,7 @@ def test_what_may_take_any_time_is_not_ended(ended, rests):
   if rests != "from the start":
     watchdog.doing("in step 1")
   if rests == "after work":
-    watchdog.rest()
+    watchdog.pause()
   with pytest.raises(queue.Empty):
     ended.get(timeout=1.5)
   watchdog.close()

@@ -18,12 +18,12 @@ from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory
-from speedpaper_jax.inference.model_directory import Description
+from speedpaper_jax.inference.model_directory import ModelDescription
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps import build, optim
 
 SIZE, CLASSES = 8, 3
-DESCRIPTION = Description(
+DESCRIPTION = ModelDescription(
   name="bn_inception",
   dialect="paper",
   num_classes=CLASSES,
@@ -165,7 +165,7 @@ def test_a_bad_description_is_not_written(tmp_path, config, variables):
 
 def test_a_network_without_classes_has_no_names():
   content = {**DESCRIPTION.to_json(), "num_classes": 0, "class_names": []}
-  assert Description.from_json(content).class_names == ()
+  assert ModelDescription.from_json(content).class_names == ()
 
 
 def test_no_optimizer_is_built_to_load_and_to_write(

@@ -11,7 +11,7 @@ from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference.model_directory import Description, LoadedModel
+from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.interop import conversion, tensors
 from speedpaper_jax.interop.names import implementation, own_names
 from speedpaper_jax.models.batch_norm import BatchNorm
@@ -304,7 +304,7 @@ class TestToPyTorch:
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     preprocessing = Preprocessing(EvaluationCrop(75, 0.875, "short_side"), DEFAULT)
-    description = Description(model, dialect, 10, (), preprocessing, "a test")
+    description = ModelDescription(model, dialect, 10, (), preprocessing, "a test")
     return LoadedModel(3, config, description, network, variables)
 
   def test_layers_as_the_package_has_them(self, capsys):

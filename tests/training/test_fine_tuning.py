@@ -10,7 +10,7 @@ from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference.model_directory import Description, LoadedModel
+from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.training.fine_tuning import transfer
 
 PREPROCESSING = Preprocessing(EvaluationCrop(8), DEFAULT)
@@ -45,7 +45,9 @@ def variables(num_classes, value, aux=False, scale=True):
 
 def source(names=NAMES, dialect="paper", num_classes=5, **options):
   num_classes = len(names) or num_classes
-  description = Description("bn_inception", dialect, num_classes, names, PREPROCESSING, "a test")
+  description = ModelDescription(
+    "bn_inception", dialect, num_classes, names, PREPROCESSING, "a test"
+  )
   return LoadedModel(0, None, description, None, variables(num_classes, 1.0, **options))
 
 

@@ -438,7 +438,7 @@ class TestInterruption:
     config.duration = "11 steps"
     other = RunDirectory(tmp_path / "other")
     train.run(config, other)
-    take = loop.Loop._take
+    take = loop.Loop._step
 
     def take_and_interrupt(self, number, *arguments):
       if number == step:
@@ -446,7 +446,7 @@ class TestInterruption:
       return take(self, number, *arguments)
 
     with monkeypatch.context() as patch:
-      patch.setattr(loop.Loop, "_take", take_and_interrupt)
+      patch.setattr(loop.Loop, "_step", take_and_interrupt)
       with pytest.raises(Interrupted):
         train.run(config, directory)
     assert saved_steps(directory)[-1] == step
