@@ -55,7 +55,7 @@ class TestArms:
     for field in ("inference", "population_batches"):
       other.batch_norm[field] = ours.batch_norm[field]
     assert (ours.model, ours.batch_norm) == (other.model, other.batch_norm)
-    for field in ("learning_rate", "momentum", "l2", "name"):
+    for field in ("learning_rate", "sgd", "l2", "name"):
       assert ours.optimizer[field] == other.optimizer[field]
     assert ours.batch_size == other.batch_size
 
