@@ -14,6 +14,7 @@ import ml_collections
 
 from speedpaper_jax.compilation import freed_memory
 from speedpaper_jax.distributed import hosts
+from speedpaper_jax.steps import build
 from speedpaper_jax.storage import learning_curves, run_data
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import loop, train
@@ -40,7 +41,7 @@ def run(
     Interrupted: SIGINT or SIGTERM came; the same call continues.
   """
   return {
-    name: _run_alone(name, config, directory, f"run {number} of {len(configs)}")
+    name: _run_alone(name, build.resolve(config), directory, f"run {number} of {len(configs)}")
     for number, (name, config) in enumerate(configs.items(), 1)
   }
 

@@ -10,6 +10,7 @@ import pytest
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import arms, sweep
+from speedpaper_jax.steps import build
 from speedpaper_jax.storage import learning_curves
 from speedpaper_jax.storage.learning_curves import LearningCurve
 from speedpaper_jax.storage.run_directory import RunDirectory
@@ -36,6 +37,7 @@ def config():
   base.optimizer.learning_rate = 0.001
   base.batch_norm.enabled = False
   config = arms.config_of(base)
+  config.experiment = "bn_variants"
   config.arms.plain = ml_collections.ConfigDict()
   config.arms.normalized = {"batch_norm": {"enabled": True}, "optimizer": {"learning_rate": 0.003}}
   config.rate_factors = (0.5, 2.0, 5.0)
@@ -75,7 +77,7 @@ class TestTrain:
       assert found.seed == seed
       found.batch_norm.enabled = False
       found.update(seed=0, optimizer={"learning_rate": 0.001})
-      assert found == config.base
+      assert found == build.resolve(config.base)
 
   def test_arms_have_their_curves(self, config, directory, trained_configs):
     trained, _ = arms.train(config, directory)

@@ -1,12 +1,12 @@
 """One factor at a time: what the summary says of every value, with and without BN."""
 
 import json
+import runpy
 
 import fake_training
 import pytest
 
 import speedpaper_jax.reports.bn_benefits as report
-from speedpaper_jax.config import ranges
 from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import bn_benefits
@@ -50,7 +50,7 @@ def test_what_has_no_arms_or_no_report_is_refused_before_any_run(directory, fiel
 
 
 def test_every_factor_has_a_report():
-  assert set(ranges.BENEFITS) == set(report.FACTORS)
+  assert set(runpy.run_path("configs/bn_benefits.py")["BENEFITS"]) == set(report.FACTORS)
 
 
 def test_a_run_that_diverged(directory):
