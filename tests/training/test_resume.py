@@ -49,7 +49,8 @@ def assert_same_end(workdir, other):
   """All that two runs of 12 steps have come to is the same, bit for bit."""
   with ocp.StandardCheckpointer() as checkpointer:
     state, expected = (
-      [checkpointer.restore(path / "checkpoints" / "12" / item) for item in ("weights", "training")]
+      checkpointer.restore(path / "checkpoints" / "12" / "weights")
+      | checkpointer.restore(path / "checkpoints" / "12" / "training")
       for path in (workdir, other)
     )
   assert expected["average"]["params"]
