@@ -58,7 +58,7 @@ def _check_known(config: ml_collections.ConfigDict) -> None:
   own = f"optimizer.{config.optimizer.name}."
   for key in flat_keys(config):
     if key not in TRAIN and not key.startswith(own):
-      raise UserError(f"The config has a key '{key}' that is none.{did_you_mean(key, TRAIN)}")
+      raise UserError(f"There is no field config.{key}.{did_you_mean(key, TRAIN)}")
 
 
 def _check_auxiliary_heads(present: bool, weight: float) -> None:

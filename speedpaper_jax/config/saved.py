@@ -14,7 +14,7 @@ from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
 
 # Options that version 0.1.0 had beside the optimiser's name → the optimisers that they were of, and
-# what they are called in those's sections.
+# what they are called in the sections of these.
 _OPTIONS_OF_0_1_0 = {
   "momentum": (("sgd", "rmsprop"), "momentum"),
   "rmsprop_decay": (("rmsprop",), "decay"),

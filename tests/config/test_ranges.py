@@ -159,9 +159,9 @@ def test_an_unknown_choice(key, value, nearest):
 @pytest.mark.parametrize(
   ("key", "message"),
   [
-    ("optimizer.momentun", "has a key 'optimizer.momentun' that is none"),
-    ("model.widht", "has a key 'model.widht' that is none"),
-    ("optimizer.lamb.b1", "has a key 'optimizer.lamb.b1' that is none"),
+    ("optimizer.momentun", "There is no field config.optimizer.momentun"),
+    ("model.widht", "There is no field config.model.widht"),
+    ("optimizer.lamb.b1", "There is no field config.optimizer.lamb.b1"),
   ],
 )
 def test_an_unknown_key(key, message):
