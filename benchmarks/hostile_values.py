@@ -5,7 +5,7 @@
 Each of a run's JSON files is changed again and again: keys are removed, values replaced by others
 of every kind, bytes flipped, ends cut off. Then a network is loaded from the directory as
 evaluation and prediction do, a run is continued in it, and its report is written, all as far as
-they go without weights. What is wrong has to be told in a sentence, a `UserError`; and no number of
+they go without weights. What is wrong has to be a `UserError` of one sentence; and no number of
 config.json or model.json may be taken for what is none.
 The exit status is 1 if anything else is raised, or if such a value is accepted.
 """
@@ -252,7 +252,7 @@ READERS: dict[str, Callable[[RunDirectory], None]] = {
 
 @contextlib.contextmanager
 def without_pictures() -> Iterator[None]:
-  """Figures are painted inside, but not saved, which takes longer than all the rest."""
+  """Figures are painted inside, but not saved, which takes longer than all else."""
 
   def save(figure: matplotlib.figure.Figure, path: pathlib.Path, **_: Any) -> None:
     path.write_bytes(bytes(24))  # as much as the page looks at
@@ -277,12 +277,12 @@ def outcome(mutation: Mutation, reader: str, whole: pathlib.Path, damaged: pathl
   shutil.copytree(whole, damaged)
   (damaged / mutation.name).write_bytes(mutation.content)
   directory = RunDirectory(damaged)
-  with contextlib.redirect_stderr(io.StringIO()):  # lines of metrics that are left out are told
+  with contextlib.redirect_stderr(io.StringIO()):  # lines of metrics that are left out are reported
     try:
       READERS[reader](directory)
     except UserError as error:
       # A message that a terminal cannot show, or of many lines, is no sentence.
-      return "refused" if len(str(error)) < 1000 else f"told at length: {error!s:.80}…"
+      return "refused" if len(str(error)) < 1000 else f"reported at length: {error!s:.80}…"
     except Exception as error:
       return f"{type(error).__name__}: {error!s:.80}"
   is_read = reader == "load" and mutation.name in ("config.json", "model.json")

@@ -3,7 +3,7 @@
   python -m benchmarks.memory_of_a_run --steps=4000
 
 Trains with the config's evaluations and checkpoints. What is held is what was asked for and has not
-been freed; the rest of what the process takes is what glibc keeps of freed memory, programs and
+been freed; what the process takes besides is what glibc keeps of freed memory, programs and
 stacks. The figures move with the arrays of a step, so that each line has the largest of its time.
 """
 
@@ -79,7 +79,7 @@ def main(options: argparse.Namespace) -> None:
   entry_point.set_up_jax()
   config = options.config
   config.duration = f"{options.steps} steps"
-  look()  # where it cannot be told, that is said before the run
+  look()  # where it cannot be known, that is an error before the run
   ended = threading.Event()
   with tempfile.TemporaryDirectory() as scratch:
     directory = RunDirectory(pathlib.Path(scratch))
@@ -101,7 +101,7 @@ def look() -> Memory:
   ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
   status = pathlib.Path("/proc/self/status")
   if ask is None or not status.exists():
-    raise UserError("Only Linux with glibc 2.33 or later tells what a process holds.")
+    raise UserError("Only Linux with glibc 2.33 or later reports what a process holds.")
   ask.restype = _Mallinfo2
   info = ask()
   anonymous = re.search(r"RssAnon:\s+(\d+) kB", status.read_text(encoding="ascii"))

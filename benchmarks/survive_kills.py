@@ -45,7 +45,7 @@ _MINUTES = 10  # that nothing may take
 
 
 def main(options: argparse.Namespace) -> None:
-  """Prints a line for each kill, and whether the two runs have come to the same."""
+  """Prints a line for each kill, and whether the two runs end in the same state."""
   with tempfile.TemporaryDirectory() as scratch:
     alone, killed = (RunDirectory(pathlib.Path(scratch) / name) for name in ("alone", "killed"))
     began = time.monotonic()
@@ -149,7 +149,7 @@ def kill_again_and_again(options: argparse.Namespace, run: RunDirectory) -> None
       f"{kind}, newest checkpoint {newest(run)}{', another half written' if saving else ''}",
       flush=True,
     )
-  started.rest()
+  started.remaining_output()
   if launcher.wait(60 * _MINUTES):
     raise UserError(f"The run ended with status {launcher.returncode}: {started.printed[-2000:]}")
 
@@ -174,7 +174,7 @@ class Started:
         return [int(pid) for pid in match[1].split()]
     raise UserError(f"The launcher has ended: {self.printed[-2000:]}")
 
-  def rest(self) -> None:
+  def remaining_output(self) -> None:
     """Goes on reading, so that the launcher can go on printing."""
     threading.Thread(target=lambda: [*self._lines], daemon=True).start()
 
@@ -205,7 +205,7 @@ def _names(run: RunDirectory) -> Sequence[str]:
 
 
 def differences(one: RunDirectory, other: RunDirectory) -> list[str]:
-  """What two runs have not come to in common."""
+  """What differs between two runs."""
   results = [result(run) for run in (one, other)]
   return [name for name in results[0] if results[0][name] != results[1][name]]
 

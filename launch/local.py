@@ -139,7 +139,7 @@ class Launcher:
   def _wait(self) -> tuple[int | None, str]:
     """Exit status of them all, None for a death by signal, and what happened, in words."""
     first_end: float | None = None
-    reason, told = "", set()
+    reason, printed = "", set()
     status: int | None = 0
     while any(process.poll() is None for process in self._running):
       time.sleep(_LOOKS_EVERY)
@@ -149,8 +149,8 @@ class Launcher:
         self._signal(signal.SIGKILL)
     for index, process in enumerate(self._running):
       code = process.returncode
-      if code and code not in told:
-        told.add(code)
+      if code and code not in printed:
+        printed.add(code)
         reason += f"{', ' if reason else ''}process {index} {_describe(code)}"
     codes = [process.returncode for process in self._running]
     final = [code for code in codes if code > 0 and code != START_AGAIN and code < 128]

@@ -180,7 +180,7 @@ def _read_class_names(path: pathlib.Path) -> list[str]:
   if repeated:
     warn(
       f"{path} gives several classes one name, '{repeated[0]}', so that images in folders of that "
-      f"name cannot be told apart."
+      f"name cannot be distinguished."
     )
   return names
 

@@ -1,6 +1,6 @@
 """Says what a network is made of, stage by stage: `python -m speedpaper_jax.describe --model=NAME`.
 
-`--against` sets another network beside it, and for BN-Inception and GoogLeNet tells what the
+`--against` sets another network beside it, and for BN-Inception and GoogLeNet shows what the
 Batch Normalization paper changed, and what each change costs.
 """
 

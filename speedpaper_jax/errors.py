@@ -1,4 +1,4 @@
-"""Mistakes that the user can mend, told in one sentence; and text as a terminal may show it."""
+"""Errors that the user can mend, one sentence each; and text as a terminal may show it."""
 
 import contextlib
 import difflib
@@ -25,11 +25,11 @@ class UserError(Exception):
 
 _speaker = ""
 _is_main = True
-_told: set[str] = set()
+_printed_once: set[str] = set()
 
 
 def set_process(process: int) -> None:
-  """What is told from now on names the process, one of several; number 0 is the main one."""
+  """Messages name the process, one of several, from now on; number 0 is the main one."""
   global _speaker, _is_main
   _speaker = f"process {process}: "
   _is_main = process == 0
@@ -42,14 +42,14 @@ def inform(sentence: str) -> None:
 
 
 def inform_once(sentence: str) -> None:
-  """Tells what all processes find, and find again: the main one prints it, the first time."""
-  if _is_main and sentence not in _told:
-    _told.add(sentence)
+  """For what all processes find, and find again: the main one prints it, the first time."""
+  if _is_main and sentence not in _printed_once:
+    _printed_once.add(sentence)
     inform(sentence)
 
 
 def warn(sentence: str) -> None:
-  """Tells of something that is wrong but does not stop the work."""
+  """Prints a warning of something that is wrong but does not stop the work."""
   inform(f"warning: {sentence}")
 
 

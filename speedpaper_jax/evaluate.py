@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="DIR",
     help="directory of a training run, or of converted weights",
   )
-  directory.required = False  # a sentence below tells of it
+  directory.required = False  # a sentence below asks for it
   parser.add_argument("--split", metavar="NAME", help="split to evaluate (default: the run's)")
   parser.add_argument(
     "--data",

@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> None:
 
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
-  # Imported once the flags are known to be good, so that mistakes are told without delay.
+  # Imported once the flags are known to be good, so that mistakes are reported without delay.
   from speedpaper_jax import experiments
   from speedpaper_jax.config.experiments import EXPERIMENTS
   from speedpaper_jax.distributed import hosts

@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="IMAGE",
     help="file, or a directory for all images in and below it",
   )
-  directory.required = images.required = False  # a sentence below tells of them
+  directory.required = images.required = False  # a sentence below asks for them
   parser.add_argument(
     "--top",
     type=entry_point.at_least(1),

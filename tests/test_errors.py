@@ -39,7 +39,7 @@ def test_warnings_go_to_standard_error(capsys):
 class TestWhatIsToldOnce:
   @pytest.fixture(autouse=True)
   def nothing_was_told(self, monkeypatch):
-    monkeypatch.setattr(errors, "_told", set())
+    monkeypatch.setattr(errors, "_printed_once", set())
     monkeypatch.setattr(errors, "_speaker", "")
     monkeypatch.setattr(errors, "_is_main", True)
 

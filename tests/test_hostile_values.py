@@ -33,7 +33,9 @@ def test_the_run_itself_is_accepted(run, tmp_path, reader):
 
 
 def test_a_value_that_is_no_number_would_be_noticed(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(model_directory.ranges, "check_fields", lambda config, rules, experiment: None)
+  monkeypatch.setattr(
+    model_directory.ranges, "check_fields", lambda config, rules, experiment: None
+  )
   content = {**run.read("config.json"), "seed": None}
   mutation = hostile_values.Mutation("config.json", "", json.dumps(content).encode(), True)
   found = hostile_values.outcome(mutation, "load", run.path, tmp_path / "damaged")

@@ -19,7 +19,7 @@ def add_to(parser: argparse.ArgumentParser, default: str | None = None) -> None:
   """Adds `--config`, as the option `config_file`.
 
   Args:
-    parser: of a command; its description tells of `--config.KEY=VALUE`.
+    parser: of a command; its description explains `--config.KEY=VALUE`.
     default: the config file where none is named.
   """
   parser.add_argument(

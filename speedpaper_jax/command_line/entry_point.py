@@ -50,16 +50,16 @@ def run(
   its state before.
   """
   standard_output.install()
-  # Libraries tell of each of their steps, and of errors twice: Orbax by absl, others by Python's.
+  # Libraries log each of their steps, and errors twice: Orbax by absl, others by Python's logging.
   logging.set_verbosity(logging.FATAL)
   logging_of_libraries.getLogger().setLevel(logging_of_libraries.CRITICAL)
-  # Matplotlib tells that it has a temporary directory where the user's cannot be written.
+  # Matplotlib logs that it has a temporary directory where the user's cannot be written.
   logging_of_libraries.getLogger("matplotlib").setLevel(logging_of_libraries.ERROR)
   sys.unraisablehook = _print_unraisable
   signal.signal(signal.SIGINT, _leave_at_once)
   try:
     try:
-      with extras.told():
+      with extras.named():
         main(parse(sys.argv))
     except SystemExit:  # --help, or a check that fails
       sys.stdout.flush()
@@ -68,7 +68,7 @@ def run(
   except UserError as error:
     errors.inform(f"error: {error}")
     if _is_one_of_several():
-      # Process 0 takes with it what the others need to tell of the same error.
+      # Process 0 takes with it what the others need to report the same error.
       time.sleep(_SECONDS_FOR_OTHERS)
     _leave(1)
   except Interrupted as interrupted:
@@ -160,7 +160,7 @@ class ArgumentParser(argparse.ArgumentParser):
     Raises:
       UserError: a flag is unknown, a value is not valid, or an argument is missing.
     """
-    # At first, since argparse tells of a required flag that is missing before one that is mistyped.
+    # At first, since argparse reports a required flag that is missing before one that is mistyped.
     for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
       if _begins_as_flag(argument) and not argument.startswith(prefixes):
         self._check_flag(argument.partition("=")[0])
@@ -235,7 +235,7 @@ def join_hosts(options: argparse.Namespace) -> None:
 
 
 def _is_one_of_several() -> bool:
-  # Not imported here: most mistakes are told before JAX is, without delay.
+  # Not imported here: most mistakes are reported before JAX is, without delay.
   jax = sys.modules.get("jax")
   return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
@@ -248,7 +248,7 @@ def _part() -> None:
 
 
 def _why_no_devices() -> str | None:
-  """What to tell where JAX fails since it has no device to compute on; None where it has some."""
+  """The message where JAX fails since it has no device to compute on; None where it has some."""
   jax = sys.modules.get("jax")
   if jax is None:
     return None

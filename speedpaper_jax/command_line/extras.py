@@ -1,4 +1,4 @@
-"""Packages that only some of the work needs: which extra brings each, told where one is missing."""
+"""Packages that only some of the work needs: which extra brings each."""
 
 import contextlib
 import importlib.metadata
@@ -30,7 +30,7 @@ LOCK_OF_TORCH = "pip install torch==2.13.0 safetensors==0.8.0"
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def named() -> Iterator[None]:
   """Turns the error of a missing module into a UserError, where an extra brings the module."""
   try:
     yield

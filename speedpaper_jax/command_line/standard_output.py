@@ -90,7 +90,7 @@ def install() -> None:
   if sys.stderr is None:
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
   if sys.stdout is None:
-    # One that cannot be written, so that it is told.
+    # One that cannot be written, so that it is an error.
     sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout = StandardOutput(sys.stdout)

@@ -18,20 +18,20 @@ _READING = re.compile(f"Error reading {_ENTRY}", re.DOTALL)
 _WRITING = re.compile(f"Error writing {_ENTRY}", re.DOTALL)
 
 _show_others = warnings.showwarning
-_has_told = False
+_has_warned = False
 
 
 def set_up() -> None:
   """Keeps programs in the user's cache directory; the variable names another place."""
-  global _has_told, _show_others
+  global _has_warned, _show_others
   import jax
 
-  _has_told = False
+  _has_warned = False
   if VARIABLE not in os.environ:
     try:
       jax.config.update("jax_compilation_cache_dir", str(_own_directory()))
     except (OSError, RuntimeError) as error:
-      _tell_that_nothing_is_kept(str(error).rstrip("."))
+      _warn_that_nothing_is_kept(str(error).rstrip("."))
   if warnings.showwarning is not _show:
     _show_others, warnings.showwarning = warnings.showwarning, _show
 
@@ -55,20 +55,20 @@ def _show(message: Warning | str, *arguments: Any, **named: Any) -> None:
     if _kept(found[1]):
       _mend(found[1])
     else:
-      _tell_that_nothing_is_kept(found[2])
+      _warn_that_nothing_is_kept(found[2])
   elif found := _WRITING.fullmatch(str(message)):
     for path in _damaged(found[1]):  # the beginning of a program, without room for its end
       _remove(path)
-    _tell_that_nothing_is_kept(found[2])
+    _warn_that_nothing_is_kept(found[2])
   else:
     _show_others(message, *arguments, **named)
 
 
-def _tell_that_nothing_is_kept(reason: str) -> None:
-  global _has_told
-  if not _has_told:
+def _warn_that_nothing_is_kept(reason: str) -> None:
+  global _has_warned
+  if not _has_warned:
     errors.warn(f"compiled programs are not kept ({reason}); name a place with {VARIABLE}.")
-  _has_told = True
+  _has_warned = True
 
 
 def _mend(program: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(
-  r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<operation>[a-z][a-z\-]*)\((?P<rest>.*)"
+  r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<operation>[a-z][a-z\-]*)\((?P<call>.*)"
 )
 _ARRAY = re.compile(r"\b([a-z]+[0-9][a-z0-9]*|pred)\[([0-9,]*)\](\{[^}]*\})?")
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
@@ -85,7 +85,7 @@ def _read(line: str, times: int) -> Instruction | None:
   match = _INSTRUCTION.match(line)
   if match is None:
     return None
-  operands, _, attributes = match["rest"].partition(")")
+  operands, _, attributes = match["call"].partition(")")
   return Instruction(
     match["name"],
     match["shape"],

@@ -70,7 +70,7 @@ class Durations:
     return _whole(self._steps(text, field))
 
   def last_step(self, text: str, field: str) -> int:
-    """The step at whose end a run of this length has come to its end; 0 for none."""
+    """The last step of a run of this length; 0 for none."""
     return _whole(self._steps(text, field) - self.offset_of(text, field))
 
   def _steps(self, text: str, field: str) -> Fraction:

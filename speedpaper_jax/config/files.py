@@ -180,7 +180,7 @@ def _config_paths(directory: str) -> list[pathlib.Path]:
 def list_configs(directory: str = _DIRECTORY) -> list[Listed]:
   """The config files of a directory that have a docstring.
 
-  One that is no Python or cannot be read is left out, and told.
+  One that is no Python or cannot be read is left out, with a warning.
   """
   configs = []
   for path in _config_paths(directory):

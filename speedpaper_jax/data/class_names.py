@@ -1,4 +1,4 @@
-"""Classes are told apart by their names, never by their numbers or by how many there are.
+"""Classes are distinguished by their names, never by their numbers or by how many there are.
 
 Two spellings are one name: Unicode's composed and decomposed forms, of which file systems make one
 from the other, and ImageNet's WordNet identifiers and English names.

@@ -82,7 +82,7 @@ def open_image(image: bytes | np.ndarray) -> Image.Image:
   """Reads the header alone, so that a crop can be chosen before pixels are decoded.
 
   Raises:
-    DecodeError: as `decode`, as far as the header tells.
+    DecodeError: as `decode`, as far as the header shows it.
   """
   if isinstance(image, np.ndarray):
     pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image

@@ -27,7 +27,7 @@ from speedpaper_jax.files import regular_files
 NAME = "folder"
 
 _HELD_OUT = 10  # one image in so many
-_NAMED = 5  # classes told by name
+_NAMED = 5  # classes printed by name
 
 
 class Example(NamedTuple):
@@ -66,7 +66,7 @@ class FolderSource:
 
 
 def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[str, ...]]:
-  """Opens one split of a folder of images, and tells what is in the folder.
+  """Opens one split of a folder of images, and prints what is in the folder.
 
   Args:
     folder: of the classes' folders, or of the splits' folders with these in them.
@@ -92,7 +92,7 @@ def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[s
   parts = [
     examples[name][start:stop] for name, start, stop in _instructions(split, examples, folder)
   ]
-  _tell(folder, contents, splits)
+  _print(folder, contents, splits)
   # "test" and "validation" may be one folder: no image comes twice.
   chosen = list(dict.fromkeys(example for part in parts for example in part))
   if not chosen:
@@ -129,14 +129,14 @@ def _hash(photograph: Photograph) -> bytes:
 
 
 def _size(path: pathlib.Path) -> int:
-  """In bytes; -1 where the file is gone, which is told when it is read."""
+  """In bytes; -1 where the file is gone, which is reported when it is read."""
   try:
     return path.stat().st_size
   except OSError:
     return -1
 
 
-def _tell(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes]) -> None:
+def _print(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes]) -> None:
   """Tells once what was found, what was left out, and which classes cannot be evaluated."""
   counts = {
     split: sum(len(photographs) for photographs in classes.values())

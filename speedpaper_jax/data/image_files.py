@@ -3,7 +3,7 @@
 Everything that reads a folder of images finds them here, by one rule: the files in and below it
 that end as images do. What is hidden (a leading dot, or the folders that systems put beside files),
 what has another ending, what is no regular file, what cannot be entered and what a link leads to
-twice is left out, counted and told.
+twice is left out, counted and reported.
 """
 
 import collections
@@ -23,7 +23,7 @@ _SYSTEM_FOLDERS = (
   "System Volume Information",
   "$RECYCLE.BIN",
 )
-_EXAMPLES = 5  # names told of each kind of what is left out
+_EXAMPLES = 5  # names printed of each kind that is left out
 
 
 class LeftOut:
@@ -33,7 +33,7 @@ class LeftOut:
     """Starts with nothing.
 
     Args:
-      folder: names are told as from there.
+      folder: names are printed relative to it.
     """
     self._folder = folder
     self._counts: collections.Counter[str] = collections.Counter()
@@ -65,7 +65,7 @@ class LeftOut:
 def find_images(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
   """Puts in the place of each directory the images in it and below it, in alphabetical order.
 
-  What is left out of a directory is told.
+  What is left out of a directory is reported.
 
   Raises:
     UserError: there are none in a directory, or it cannot be read.
@@ -93,7 +93,7 @@ def images_below(directory: pathlib.Path, left_out: LeftOut) -> list[pathlib.Pat
 
   Args:
     directory: to look in; links are followed.
-    left_out: gets the rest.
+    left_out: gets the other files.
 
   Raises:
     UserError: the directory itself cannot be read.
@@ -151,7 +151,7 @@ def kind_of(entry: os.DirEntry[str]) -> str:
 
 
 def _is_named_directory(path: pathlib.Path) -> bool:
-  """A path that cannot be looked at is taken for a file, and told when that is read."""
+  """A path that cannot be looked at is taken for a file, and reported when that is read."""
   try:
     return path.is_dir()
   except OSError:

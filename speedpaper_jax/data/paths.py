@@ -1,4 +1,4 @@
-"""Questions about paths that the user names; what the system refuses is told in a sentence."""
+"""Questions about paths that the user names; what the system refuses is a UserError."""
 
 import contextlib
 import errno

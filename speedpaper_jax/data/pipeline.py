@@ -138,7 +138,7 @@ def _example(
   image_size: int,
   preprocess: Callable[[bytes | np.ndarray], np.ndarray],
 ) -> Row:
-  """One row of a batch; an empty one, told once, where the record is damaged."""
+  """One row of a batch; an empty one, with one warning, where the record is damaged."""
   try:
     record = split.records[index]
     image = preprocess(record["image"])

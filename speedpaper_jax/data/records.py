@@ -28,7 +28,7 @@ class Records(Protocol):
 
 
 class Source(Records, Protocol):
-  """Records that can be named, and told from those of another source."""
+  """Records that can be named, and distinguished from those of another source."""
 
   def name(self, index: int, /) -> str:
     """What a record is called in a sentence to the user, such as "the image 'ants/1.jpg'"."""

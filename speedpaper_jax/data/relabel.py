@@ -79,7 +79,7 @@ def _unknown(names: Sequence[str], known: Sequence[str]) -> str:
   if not unknown:
     return (
       "Two classes of the network or of the data have the same name, so that their labels cannot "
-      "be told apart; rename one."
+      "be distinguished; rename one."
     )
   return (
     f"The data have classes that the network does not know: {class_names.listed(unknown)}."

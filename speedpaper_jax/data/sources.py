@@ -28,7 +28,7 @@ class Split:
     records: the examples, in a fixed order.
     num_classes: labels are 0 … num_classes − 1.
     class_names: one name a class.
-    undecodable: numbers of the records that were found damaged so far, and told once each.
+    undecodable: numbers of the records that were found damaged so far, and reported once each.
   """
 
   records: Source

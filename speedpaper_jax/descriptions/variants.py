@@ -1,8 +1,8 @@
 """Networks on the way from GoogLeNet to BN-Inception.
 
 GoogLeNet's Table 1 can be written in rows of BN-Inception's Figure 5; what else the two networks
-differ in is in the rest of a `Variant`. Local response normalization and dropout are left out: they
-have neither parameters nor multiply-adds.
+differ in is in the other fields of a `Variant`. Local response normalization and dropout are left
+out: they have neither parameters nor multiply-adds.
 """
 
 import dataclasses

@@ -145,7 +145,7 @@ def from_main(function: Callable[[], Plain]) -> Plain:
   """Calls `function` in the main process alone; every process gets its result, or its UserError.
 
   All processes have to come here. The result travels as JSON, which runs no code where it arrives:
-  tuples become lists, and a `TypeError` tells of what JSON cannot say. So it does where this
+  tuples become lists, and what JSON cannot hold is a `TypeError`. So it does where this
   process is alone.
   """
   message = ""
@@ -277,7 +277,7 @@ _questions = itertools.count()  # also from one run of a sweep to the next, whos
 class StopNotice:
   """While entered, a request to stop reaches all processes, and they stop after the same step.
 
-  JAX's runtime takes SIGTERM in whichever process it comes and tells the others. Ctrl-C and the
+  JAX's runtime catches SIGTERM in whichever process gets it and notifies the others. Ctrl-C and the
   terminal's end are made to do the same.
   """
 
@@ -313,5 +313,5 @@ StopRequests = StopSignal | StopNotice
 
 
 def stop_requests() -> StopRequests:
-  """What tells of requests to stop, in a process alone or in one of several."""
+  """Requests to stop, in a process alone or in one of several."""
   return StopNotice() if are_several() else StopSignal()

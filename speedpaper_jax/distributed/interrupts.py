@@ -72,7 +72,7 @@ class StopSignal:
   def _note(self, number: int, frame: types.FrameType | None) -> None:
     self.number = number
     for each in self._previous:
-      # The end of a terminal is told twice, by the shell and by the system.
+      # The end of a terminal is signalled twice, by the shell and by the system.
       signal.signal(each, signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL)
 
   def reader_left(self) -> None:

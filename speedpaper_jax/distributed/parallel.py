@@ -55,7 +55,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int = 1) -> Non
 
 
 def check_can_compile() -> None:
-  """Raises a UserError where JAX is told to compile nothing; steps are compiled before they run."""
+  """Raises a UserError where JAX is set to compile nothing; steps are compiled before they run."""
   if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
     raise UserError(
       "JAX_DISABLE_JIT is set, but the training step has to be compiled; leave it out. To look "

@@ -30,14 +30,14 @@ class Watchdog:
 
     Args:
       patience: seconds until the process ends; None for never, as there is nobody to wait for.
-      data_stall_seconds: seconds until waiting for data is told.
+      data_stall_seconds: seconds of waiting for data until a warning.
       end: ends the process with a status.
     """
     self._patience = patience
     self._data_stall_seconds = data_stall_seconds
     self._end = end
     self._now: tuple[str, float, bool] | None = None  # what, since when, whether it is for data
-    self._told = False
+    self._has_warned = False
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
     self._thread.start()
@@ -49,7 +49,7 @@ class Watchdog:
       what: in words, as in "waiting for the images of step 3".
       for_data: whether it is waiting for a batch.
     """
-    self._told = False
+    self._has_warned = False
     self._now = what, time.monotonic(), for_data
 
   def pause(self) -> None:
@@ -67,8 +67,8 @@ class Watchdog:
         continue
       what, since, for_data = now
       seconds = time.monotonic() - since
-      if for_data and seconds > self._data_stall_seconds and not self._told:
-        self._told = True
+      if for_data and seconds > self._data_stall_seconds and not self._has_warned:
+        self._has_warned = True
         warn(
           f"the data pipeline is stalled: no batch for {seconds:.0f} seconds, {what}. Look at the "
           f"storage behind config.data.dir and at the processors of this host."

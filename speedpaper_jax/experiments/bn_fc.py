@@ -27,7 +27,7 @@ RULES: Mapping[str, Rule] = {
   "input_batch_norm": SWITCH,
   "train_examples": side_by_side.NORMALIZED_ROWS,
   "test_examples": side_by_side.NORMALIZED_ROWS,
-  "hidden_layers": whole(2, 10_000),  # the report tells the first from the last
+  "hidden_layers": whole(2, 10_000),  # the report compares the first with the last
   "hidden_units": ROWS,
   "initial_std": ABOVE_ZERO,
   "initial_bias": FINITE,

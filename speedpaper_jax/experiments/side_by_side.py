@@ -291,12 +291,12 @@ def batches(examples: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
   Batches cross the boundaries of epochs, so that none is short. Grain's shuffle, which training
   uses, takes as long for a number as a small network for its step.
   """
-  rest = np.empty(0, np.int32)
+  indices = np.empty(0, np.int32)
   epoch = 0
   while True:
-    while len(rest) < batch_size:
+    while len(indices) < batch_size:
       order = np.random.default_rng((seed, epoch)).permutation(examples).astype(np.int32)
-      rest = np.concatenate([rest, order])
+      indices = np.concatenate([indices, order])
       epoch += 1
-    yield rest[:batch_size]
-    rest = rest[batch_size:]
+    yield indices[:batch_size]
+    indices = indices[batch_size:]

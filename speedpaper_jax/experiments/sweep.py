@@ -36,9 +36,9 @@ def run(
     has `diverged_at`, the step at which that was found, and no `eval`.
 
   Raises:
-    UserError: a config, the data or a checkpoint does not do, or a run in the directory was made
+    UserError: a config, the data or a checkpoint is not valid, or a run in the directory was made
       with another config or other data.
-    Interrupted: SIGINT or SIGTERM came; the same call continues.
+    Interrupted: by SIGINT or SIGTERM; the same call continues.
   """
   return {
     name: _run_alone(name, build.resolve(config), directory, f"run {number} of {len(configs)}")

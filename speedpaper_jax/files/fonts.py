@@ -36,7 +36,7 @@ _EXAMPLES = 5
 def make_legible(figure: Figure) -> None:
   r"""Gives the text of a figure that is about to be saved fonts that have its characters.
 
-  What no installed font has is drawn as its code, such as `\u732b`, and told.
+  What no installed font has is drawn as its code, such as `\u732b`, with a warning.
   """
   texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
   axes = [axis for axis in figure.findobj(Axis) if isinstance(axis, Axis)]

@@ -50,7 +50,7 @@ def check_all(
   for path in inputs if there else ():
     try:
       identity = _identity(path.stat())
-    except OSError:  # told when it is read
+    except OSError:  # reported when it is read
       continue
     if identity in there:
       raise UserError(f"'{there[identity]}' is to be read; name another file to write.")
@@ -117,7 +117,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def _write_as_it_is(path: pathlib.Path, content: bytes) -> None:
-  """To a pipe or a terminal, which is told at once if nobody reads it."""
+  """To a pipe or a terminal; an error at once if nobody reads it."""
   descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
   os.set_blocking(descriptor, True)
   with os.fdopen(descriptor, "wb") as file:
@@ -143,7 +143,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _is_of_a_run(path: pathlib.Path) -> bool:
-  """Whether a run has, or may come to have, such a file."""
+  """Whether a run has, or may have later, such a file."""
   name = path.name
   for directory in path.parents:
     is_run = (directory / "config.json").is_file() and any(

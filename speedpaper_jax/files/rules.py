@@ -108,7 +108,7 @@ def is_finite(value: Any) -> bool:
 
 
 def is_result(value: Any) -> bool:
-  """Whether it is such a number, or what a computation in float32 comes to where it diverges."""
+  """Whether it is such a number, or what a computation in float32 gives where it diverges."""
   return is_finite(value) or (isinstance(value, float) and not math.isfinite(value))
 
 

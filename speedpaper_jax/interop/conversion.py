@@ -35,7 +35,7 @@ class Weights:
     dropped_background: whether the file had a background class in front of them.
     has_aux_heads: whether the auxiliary heads were among the tensors.
     steps: that PyTorch counted in training.
-    notes: sentences that tell what was left out or rounded.
+    notes: sentences about what was left out or rounded.
   """
 
   variables: dict[str, PyTree]
@@ -124,7 +124,7 @@ def count_classes(state_dict: Mapping[str, np.ndarray], names: Names) -> int:
     shape = leaves[f"{layer}.{leaf}"].shape if f"{layer}.{leaf}" in leaves else ()
     if shape:
       return shape[0]
-  return 1 if leaves else 0  # of which the message about the layer's tensors tells
+  return 1 if leaves else 0  # as the message about the layer's tensors says
 
 
 def _fit_classes(
@@ -144,8 +144,8 @@ def _fit_classes(
   if not available:
     return state_dict, 0, ["There is no softmax layer; the network gives features, not classes."]
   if not wanted:
-    rest = _without(state_dict, f"{names.layers['logits']}.")
-    return rest, 0, [f"The softmax layer of {available} classes is left out."]
+    features = _without(state_dict, f"{names.layers['logits']}.")
+    return features, 0, [f"The softmax layer of {available} classes is left out."]
   if wanted != available:
     raise UserError(f"{source} has {available} classes, not {wanted}; leave --num_classes out.")
   return state_dict, wanted, []

@@ -80,7 +80,7 @@ def check(path: pathlib.Path) -> None:
   """Raises a UserError if `write` can surely not make the file, before long work is done for it."""
   if path.suffix not in (*_TORCH, _SAFETENSORS):
     raise UserError(
-      f"'{path}' does not tell its format; let it end in .pth (PyTorch) or .safetensors."
+      f"'{path}' does not show its format; let it end in .pth (PyTorch) or .safetensors."
     )
   if paths.is_file(path):
     raise UserError(f"There is something at '{path}' already; name another file.")

@@ -171,7 +171,7 @@ def counters(table: list[Tensor]) -> set[str]:
 
 
 def steps_of(state_dict: Mapping[str, np.ndarray]) -> int:
-  """Training steps that the counters of a state dict tell; 0 where it has none.
+  """Training steps that the counters of a state dict show; 0 where it has none.
 
   A part of the network that was frozen for a while has counted fewer, so the largest counts.
   """

@@ -30,7 +30,7 @@ _DEEPEST = 8
 def unwrap(content: Mapping[str, Any], key: str | None, source: str) -> dict[str, Any]:
   """Finds the state dict in a checkpoint, and takes off what wrappers put before its names.
 
-  What is left out that looks like weights is told.
+  What is left out that looks like weights is reported.
 
   Args:
     content: of the checkpoint; a state dict itself is returned as it is.
@@ -55,7 +55,7 @@ def unwrap(content: Mapping[str, Any], key: str | None, source: str) -> dict[str
       choice, found = str(key), True
     else:
       choice = _usual(parts, source)
-    _tell_of_others(content, parts, choice, source)
+    _report_others(content, parts, choice, source)
     content = parts[choice]
   if not found:
     way_out = did_you_mean(str(key), seen) if seen else " Leave --weights_key out."
@@ -105,7 +105,7 @@ def _usual(parts: Mapping[str, Any], source: str) -> str:
   return next(iter(others or parts))
 
 
-def _tell_of_others(
+def _report_others(
   content: Mapping[str, Any], parts: Mapping[str, Any], choice: str, source: str
 ) -> None:
   others = [name for name in parts if name != choice]

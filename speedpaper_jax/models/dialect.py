@@ -7,7 +7,7 @@ from speedpaper_jax.models.layers import LayerSettings
 
 # TF-slim's, and what the authors trained with; the papers give no values.
 SLIM_BATCH_NORM = BatchNorm(decay=0.9997, epsilon=1e-3, use_scale=False)
-# γ is learned, as in the paper; the rest as in TF-slim.
+# γ is learned, as in the paper; the others as in TF-slim.
 PAPER_BATCH_NORM = BatchNorm(decay=0.9997, epsilon=1e-3)
 # timm, torchvision, facenet-pytorch: PyTorch's own decay, TensorFlow's ε.
 TORCH_BATCH_NORM = BatchNorm(decay=0.9, epsilon=1e-3)

@@ -84,8 +84,8 @@ def avg_pool(
     window: height and width.
     strides: in both directions.
     padding: see the top of this file.
-    count_padding: whether zeros of the padding count as values of the map, as Caffe and, where it
-      is not told otherwise, PyTorch have it; TensorFlow leaves them out.
+    count_padding: whether zeros of the padding count as values of the map, as Caffe does and, by
+      default, PyTorch; TensorFlow leaves them out.
   """
   pads = [pads_of(size, window, strides, padding) for size in x.shape[1:3]]
   return nn.avg_pool(x, (window, window), (strides, strides), pads, count_include_pad=count_padding)

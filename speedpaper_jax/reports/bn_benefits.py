@@ -239,7 +239,7 @@ def _change(factor: Factor, cells: Sequence[Cell]) -> str:
   best = max(others, key=lambda cell: statistics.mean(cell.final_top1))
   change = 100 * (statistics.mean(best.final_top1) - statistics.mean(first.final_top1))
   if len(first.curves) == 1:
-    verdict = "with one seed, which does not tell it from the spread between seeds"
+    verdict = "with one seed, which does not distinguish it from the spread between seeds"
   else:
     spread = 100 * max(max(cell.final_top1) - min(cell.final_top1) for cell in (first, best))
     comparison = "less than" if abs(change) <= spread else "more than"

@@ -43,7 +43,7 @@ _CONFIG: rules.Rules = {
 
 
 def present(directory: RunDirectory) -> Page:
-  """Draws loss, fits and distributions, and says what the losses came to.
+  """Draws loss, fits and distributions, and gives the losses.
 
   Raises:
     UserError: a file of the run is missing or damaged.

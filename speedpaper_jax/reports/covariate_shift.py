@@ -102,7 +102,7 @@ def present(directory: RunDirectory) -> Page:
 
 
 def result(summary: Mapping[str, Any]) -> str:
-  """The median drifts and the accuracies; a drift that is not smaller with BN is told as such."""
+  """The median drifts and the accuracies; a drift that BN does not make smaller is named."""
   without, with_batch_norm = (summary["networks"][network] for network in TWO_NETWORKS)
   sentences = [
     f"In one step of training the mean of a nonlinearity's input drifts by "

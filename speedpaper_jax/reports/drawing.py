@@ -15,7 +15,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import fonts
 from speedpaper_jax.storage.run_directory import RunDirectory
 
-# Each has a contrast of 3 or more to both grounds, and any two can be told apart with normal sight,
+# Each has a contrast of 3 or more to both grounds, and any two are distinct with normal sight,
 # protanopia and deuteranopia; the fewer of them from the beginning, the better.
 COLORS = (
   "#2a78d6",  # blue

@@ -38,7 +38,7 @@ _CONFIG: rules.Rules = {
 
 
 def present(directory: RunDirectory) -> Page:
-  """Draws Figure 1, and what γ and β are for, and says what the accuracies came to.
+  """Draws Figure 1, and what γ and β are for, and gives the accuracies.
 
   Raises:
     UserError: a file of the run is missing or damaged.
@@ -139,7 +139,7 @@ def result(arrays: Mapping[str, np.ndarray]) -> str:
   end = plateau_end(steps, without)
   level = f"above {100 * _PLATEAU:.0f} %"
   if end is None:
-    plateau = f"Without it the accuracy does not come to stay {level}."
+    plateau = f"Without it the accuracy does not stay {level}."
   else:
     plateau = f"Without it the accuracy stays {level} only from step {end:,} on."
   return f"{accuracy}. {plateau}"

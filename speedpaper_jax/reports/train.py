@@ -65,7 +65,7 @@ _DESCRIPTION: rules.Rules = {
 
 
 def present(directory: RunDirectory) -> Page:
-  """Draws loss and accuracy against steps, and says what the run came to.
+  """Draws loss and accuracy against steps, and gives the result.
 
   Raises:
     UserError: a file of the run is missing or damaged.
@@ -155,7 +155,7 @@ def _classes(description: Mapping[str, Any]) -> str:
 
 
 def _sessions(counted: Sequence[Session]) -> list[Table]:
-  """How the run came about, where that was not at one go, or is not known from the beginning."""
+  """The sessions of the run, where there were several, or the first are not known."""
   if not counted or (len(counted) == 1 and not counted[0].first_step):
     return []
   rows = [

@@ -61,8 +61,8 @@ class Assembly:
     state: TrainState = parallel.replicate(self.mesh, self.initial.lower().compile()())
     return state
 
-  def going_on(self, state: TrainState) -> "Assembly":
-    """The same for a run that has come to a state: its schedule goes on where it is in the data."""
+  def continued_from(self, state: TrainState) -> "Assembly":
+    """The same for a run that continues from a state, whose schedule goes on from there."""
     durations = dataclasses.replace(
       self.durations, first_step=int(state.step), first_examples=int(state.examples)
     )

@@ -1,6 +1,6 @@
 """Checkpoints of a run: written by Orbax in the background, verified by a digest of every leaf.
 
-Each has up to three items: "weights", all that inference takes; "training", the rest of the state;
+Each has up to three items: "weights", all that inference takes; "training", the other state;
 and "record", what is known besides, with the digests. The state is the same on all devices, so that
 the main process has all of it. It alone reads and writes; the others get from it what it has read,
 over the network.

@@ -95,7 +95,7 @@ class RunData:
   def check(self, directory: RunDirectory) -> None:
     """Compares the data with those of the run's earlier sessions; nothing is written.
 
-    Other images of the same classes are told of in a warning.
+    Other images of the same classes give a warning.
 
     Raises:
       UserError: the classes are others, or data.json is damaged.

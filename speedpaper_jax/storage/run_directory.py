@@ -56,7 +56,7 @@ class RunDirectory:
     self.checkpoints = path / "checkpoints"
     self.tensorboard = path / "tensorboard"
     self.plots = path / "plots"
-    self._told_of_metrics = False
+    self._warned_of_metrics = False
 
   def read(self, name: str) -> dict[str, Any]:
     """Reads one of the JSON files.
@@ -178,7 +178,7 @@ class RunDirectory:
   def locked(self) -> Iterator[None]:
     """Makes the directory, and keeps other processes from writing it meanwhile.
 
-    What was made is removed at the end if nothing has come to lie in it.
+    What was made is removed at the end if it is still empty.
 
     Raises:
       UserError: another process writes it, or it cannot be written.
@@ -298,7 +298,7 @@ class RunDirectory:
   def metrics(self) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a number that was not finite is NaN.
 
-    Lines that are damaged, as by a crash, are left out, which is told once.
+    Lines that are damaged, as by a crash, are left out, with one warning.
 
     Raises:
       UserError: it cannot be read.
@@ -310,8 +310,8 @@ class RunDirectory:
         entries.append(_read_metrics(line))
       except (UserError, ValueError) as error:
         damaged.append(f"line {number}: {error}")
-    if damaged and not self._told_of_metrics:
-      self._told_of_metrics = True
+    if damaged and not self._warned_of_metrics:
+      self._warned_of_metrics = True
       which = "a damaged line" if len(damaged) == 1 else f"{len(damaged)} damaged lines"
       warn(f"{which} of {path} left out ({damaged[0]}).")
     return entries

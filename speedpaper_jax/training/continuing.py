@@ -1,4 +1,4 @@
-"""The start of a training run that may go on: what it tells of, and what it leaves at once."""
+"""The start of a training run that may be resumed: what it prints, and the files it writes."""
 
 import math
 from typing import Any
@@ -81,7 +81,7 @@ def begin(
   session: Session,
   recorder: Recorder,
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-  """Tells what goes on, and writes what the directory has to have; no step has been taken yet.
+  """Prints what is resumed, and writes the directory's files; no step has been taken yet.
 
   Args:
     parts: of the run.
@@ -102,7 +102,7 @@ def begin(
   are_steps_left = first_step < total_steps
   if first_step:
     print(f"resuming after step {first_step}", flush=True)
-    _tell(config, session, total_steps)
+    _warn(config, session, total_steps)
   elif steps := max((entry["step"] for entry in directory.metrics()), default=0):
     print(f"starting again: {steps} steps were taken, but no checkpoint was written", flush=True)
   if are_steps_left:
@@ -122,7 +122,7 @@ def begin(
 def _keep_config(
   config: ml_collections.ConfigDict, directory: RunDirectory, changes: Changes
 ) -> None:
-  """Where nothing is trained any more, config.json goes on to say what was trained."""
+  """Where nothing is trained any more, config.json still says what was trained."""
   kept = ml_collections.ConfigDict(directory.read_config())
   kept.update_from_flattened_dict(
     {field: changes[field][1] for field in resuming.in_effect(changes, are_steps_left=False)}
@@ -130,7 +130,7 @@ def _keep_config(
   directory.save_config(kept)
 
 
-def _tell(config: ml_collections.ConfigDict, session: Session, total_steps: int) -> None:
+def _warn(config: ml_collections.ConfigDict, session: Session, total_steps: int) -> None:
   changes = session.changes
   if session.first_step >= total_steps:
     if without_effect := changes.keys() - resuming.in_effect(changes, are_steps_left=False):

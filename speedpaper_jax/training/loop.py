@@ -93,7 +93,7 @@ class Loop:
 
     Raises:
       DivergenceError: the loss, the gradient or the parameters are not finite.
-      Interrupted: a request to stop came; the state is saved.
+      Interrupted: a stop was requested; the state is saved.
       UserError: a checkpoint could not be written.
     """
     plan = self.parts.plan
@@ -186,7 +186,7 @@ class Loop:
     self.clock.start_window()
 
   def _save(self, step: int, state: TrainState) -> None:
-    """Saves once all steps up to this one, and what they have come to, are known to be finite."""
+    """Saves once all steps up to this one, and their parameters, are known to be finite."""
     self._read_metrics(keep=0)
     self.watchdog.doing(f"saving the checkpoint of step {step}")
     with self.clock.pause():
@@ -224,7 +224,7 @@ class Loop:
     state: TrainState,
     stop: hosts.StopRequests,
   ) -> Evaluation:
-    """Evaluates, unless a request to stop comes: there may be no time for the rest of the images.
+    """Evaluates, unless a stop is requested: there may be no time for the other images.
 
     It is repeated when the run resumes.
     """

@@ -70,7 +70,7 @@ class Profiler:
     return f"trace of the steps in {self._directory}: tensorboard --logdir={self._directory}"
 
   def close(self) -> None:
-    """Writes a trace that was begun, and tells if there was nothing to trace."""
+    """Writes a trace that was begun, and warns if there was nothing to trace."""
     if self._running:
       self.stop()
     elif self._steps is not None and not self._has_begun:

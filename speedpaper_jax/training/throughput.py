@@ -81,8 +81,8 @@ class Throughput:
     Returns:
       `images_per_second` and `images_per_second_per_chip`; `step_seconds` and `data_wait_seconds`
       of a step; where the chip's peak is known, `mfu`, the fraction of it that the floating-point
-      operations of the compiled program make use of; where devices tell, `memory_bytes`, the most
-      that one of them has had in use.
+      operations of the compiled program make use of; where devices report it, `memory_bytes`, the
+      most that one of them has had in use.
     """
     metrics = {
       "images_per_second": steps * self._batch_size / seconds,

@@ -58,9 +58,9 @@ def run(
     training images, where the config asks for it.
 
   Raises:
-    UserError: the config, the data or a checkpoint does not do.
+    UserError: the config, the data or a checkpoint is not valid.
     DivergenceError: the loss, the gradient or the parameters are not finite.
-    Interrupted: a request to stop came; the state is saved.
+    Interrupted: a stop was requested; the state is saved.
   """
   config, mesh = assembly.prepare(config)
   data, train_split, eval_split = run_data.open_data(config.data)
@@ -81,7 +81,7 @@ def run(
   with contextlib.ExitStack() as until_end:
     saved = Checkpoints(directory.checkpoints, config.checkpoints_to_keep)
     until_end.enter_context(contextlib.closing(saved))
-    parts, state, train_step, record = _begin_or_go_on(parts, directory, saved, description, source)
+    parts, state, train_step, record = _begin_or_resume(parts, directory, saved, description, source)
     session = continuing.session_of(parts, changes, command)
     recorder = Recorder(directory, session)
     evaluation, best = hosts.from_main(
@@ -144,7 +144,7 @@ def _start(
   return changes
 
 
-def _begin_or_go_on(
+def _begin_or_resume(
   parts: Assembly,
   directory: RunDirectory,
   saved: Checkpoints,
@@ -160,8 +160,8 @@ def _begin_or_go_on(
   step, state, record = restored
   _check_is_of_a_run(directory, step)
   if hosts.is_main():
-    _tell_of_other_replicas(parts.config, record["devices"], parts.mesh.size)
-  parts = parts.going_on(state)
+    _warn_of_other_replicas(parts.config, record["devices"], parts.mesh.size)
+  parts = parts.continued_from(state)
   return parts, state, assembly.compile_step(parts, normalization), record
 
 
@@ -203,7 +203,7 @@ def _check_is_of_a_run(directory: RunDirectory, step: int) -> None:
     )
 
 
-def _tell_of_other_replicas(config: ml_collections.ConfigDict, before: int, now: int) -> None:
+def _warn_of_other_replicas(config: ml_collections.ConfigDict, before: int, now: int) -> None:
   if config.batch_norm.enabled and config.batch_norm.statistics == "replica" and before != now:
     warn(
       f"continuing on {now} devices, after {before}: with config.batch_norm.statistics='replica' "

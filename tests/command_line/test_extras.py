@@ -47,11 +47,11 @@ def test_an_extra_is_installed_by_its_name_or_in_a_clone_by_the_lock(place, extr
 @pytest.mark.parametrize(("module", "extra"), [("PIL", "train"), ("jinja2", "reports")])
 def test_the_package_and_its_command_are_told(module, extra):
   message = f"The package {module} is not installed; `{extras.install(extra)}` brings it."
-  with pytest.raises(UserError, match=re.escape(message)), extras.told():
+  with pytest.raises(UserError, match=re.escape(message)), extras.named():
     raise ModuleNotFoundError(f"No module named '{module}'", name=module)
 
 
 @pytest.mark.parametrize("name", ["no_such_module", "orbax.no_such_module", None])
 def test_other_modules_are_left_alone(name):
-  with pytest.raises(ModuleNotFoundError), extras.told():
+  with pytest.raises(ModuleNotFoundError), extras.named():
     raise ModuleNotFoundError("It is not there.", name=name)

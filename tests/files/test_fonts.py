@@ -16,7 +16,7 @@ _ITS = "\u1d81"  # which DejaVu Sans lacks
 @pytest.fixture
 def install(monkeypatch):
   """Makes these fonts the only ones beside matplotlib's own."""
-  monkeypatch.setattr(errors, "_told", set())
+  monkeypatch.setattr(errors, "_printed_once", set())
 
   def install(*families):
     files = [(family, font_manager.findfont(family)) for family in families]

@@ -70,7 +70,7 @@ def test_no_effect_is_said_so(page_of):
 
 def test_one_seed_has_no_spread(page_of):
   page, _ = page_of("dropout", seeds=(0,))
-  assert page.result.count("with one seed, which does not tell it from the spread") == 2
+  assert page.result.count("with one seed, which does not distinguish it from the spread") == 2
   assert "points between seeds" not in page.result
 
 

@@ -97,7 +97,7 @@ class TestResult:
     arrays |= {f"{name}/top1": np.array([0.1, 0.15]) for name in ("without", "with")}
     assert mnist_bn.result(arrays) == (
       "The accuracy on held-out digits is 15.00 % without batch normalization and 15.00 % with it "
-      "after 20 steps. Without it the accuracy does not come to stay above 20 %."
+      "after 20 steps. Without it the accuracy does not stay above 20 %."
     )
 
 
