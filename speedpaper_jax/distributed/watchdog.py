@@ -39,7 +39,7 @@ class Watchdog:
     self._now: tuple[str, float, bool] | None = None  # what, since when, whether it is for data
     self._has_warned = False
     self._closed = threading.Event()
-    self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+    self._thread = threading.Thread(target=self._check, name="watchdog", daemon=True)
     self._thread.start()
 
   def doing(self, what: str, for_data: bool = False) -> None:
@@ -61,7 +61,7 @@ class Watchdog:
     self._closed.set()
     self._thread.join()
 
-  def _look(self) -> None:
+  def _check(self) -> None:
     while not self._closed.wait(_LOOKS_EVERY):
       if (now := self._now) is None:
         continue

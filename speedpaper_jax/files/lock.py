@@ -30,7 +30,7 @@ def held(directory: pathlib.Path) -> Iterator[None]:
     OSError: the directory cannot be written.
   """
   path = directory / NAME
-  descriptor = _take(path)
+  descriptor = _acquire(path)
   try:
     yield
   finally:
@@ -40,7 +40,7 @@ def held(directory: pathlib.Path) -> Iterator[None]:
     os.close(descriptor)
 
 
-def _take(path: pathlib.Path) -> int:
+def _acquire(path: pathlib.Path) -> int:
   while True:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -81,7 +81,9 @@ def run(
   with contextlib.ExitStack() as until_end:
     saved = Checkpoints(directory.checkpoints, config.checkpoints_to_keep)
     until_end.enter_context(contextlib.closing(saved))
-    parts, state, train_step, record = _begin_or_resume(parts, directory, saved, description, source)
+    parts, state, train_step, record = _initialize_or_restore(
+      parts, directory, saved, description, source
+    )
     session = continuing.session_of(parts, changes, command)
     recorder = Recorder(directory, session)
     evaluation, best = hosts.from_main(
@@ -144,7 +146,7 @@ def _start(
   return changes
 
 
-def _begin_or_resume(
+def _initialize_or_restore(
   parts: Assembly,
   directory: RunDirectory,
   saved: Checkpoints,
@@ -155,7 +157,7 @@ def _begin_or_resume(
   normalization = description.preprocessing.normalization
   restored = saved.restore(parts.state_template)
   if restored is None:
-    state, train_step = _begin(parts, normalization, source, description.class_names)
+    state, train_step = _initialize(parts, normalization, source, description.class_names)
     return parts, state, train_step, {}
   step, state, record = restored
   _check_is_of_a_run(directory, step)
@@ -165,7 +167,7 @@ def _begin_or_resume(
   return parts, state, assembly.compile_step(parts, normalization), record
 
 
-def _begin(
+def _initialize(
   parts: Assembly,
   normalization: Normalization,
   source: LoadedModel | None,
