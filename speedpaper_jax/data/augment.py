@@ -12,15 +12,6 @@ from speedpaper_jax.files import rules
 
 CROPS = ("none", "shift", "area")
 
-# Field of `Augmentation` → its default, and what it may be.
-FIELDS: Mapping[str, tuple[Any, rules.Rule]] = {
-  "crop": ("none", rules.one_of(CROPS)),
-  "shift": (0, rules.whole(0, 4096)),
-  "area_range": ((0.08, 1.0), rules.range_of_fractions()),
-  "flip": (False, rules.SWITCH),
-  "photometric": (0.0, rules.FRACTION),
-}
-
 # "Going Deeper with Convolutions", section 6: bilinear, area, nearest neighbour or cubic.
 _INTERPOLATIONS = (
   Image.Resampling.BILINEAR,
@@ -38,6 +29,10 @@ _EIGENVALUES = 255 * np.array([0.2175, 0.0188, 0.0045])
 _PRINCIPAL_COMPONENTS = np.array(
   [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
+
+
+def _field(default: Any, rule: rules.Rule) -> Any:
+  return dataclasses.field(default=default, metadata={"rule": rule})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +53,21 @@ class Augmentation:
       as large.
   """
 
-  crop: str = "none"
-  shift: int = 0
-  area_range: tuple[float, float] = (0.08, 1.0)
-  flip: bool = False
-  photometric: float = 0.0
+  crop: str = _field("none", rules.one_of(CROPS))
+  shift: int = _field(0, rules.whole(0, 4096))
+  area_range: tuple[float, float] = _field((0.08, 1.0), rules.range_of_fractions())
+  flip: bool = _field(False, rules.SWITCH)
+  photometric: float = _field(0.0, rules.FRACTION)
 
   def __post_init__(self) -> None:
     for name, (_, rule) in FIELDS.items():
       rule.check(name, getattr(self, name))
+
+
+# Field → its default, and what it may be.
+FIELDS: Mapping[str, tuple[Any, rules.Rule]] = {
+  field.name: (field.default, field.metadata["rule"]) for field in dataclasses.fields(Augmentation)
+}
 
 
 def augment(
