@@ -24,7 +24,7 @@ def flags(settings=tiny.SETTINGS, **changes):
 
 
 def start(scratch, *arguments, devices=1, seconds_per_step=0.1, cwd=ROOT):
-  """Starts `python …`; prepared data and compiled programs are kept in `scratch`."""
+  """Starts `python …`; prepared data is kept in `scratch`."""
   return subprocess.Popen(
     [sys.executable, *map(str, arguments)],
     cwd=cwd,
@@ -68,7 +68,6 @@ def environment_of(scratch, devices, seconds_per_step):
     "PYTHONUNBUFFERED": "1",
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
     "TFDS_DATA_DIR": str(scratch / "data"),
     "SECONDS_PER_STEP": str(seconds_per_step),
   }

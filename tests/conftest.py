@@ -1,7 +1,10 @@
 """Eight virtual CPU devices for every test, so that what is sharded is tested sharded."""
 
+import gc
 import os
+import shutil
 import signal
+import tempfile
 
 # Eight devices share a few cores: one may wait for another longer than XLA does before it aborts,
 # and with a thread for each core alone, threads that wait leave none to those they wait for.
@@ -16,11 +19,36 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
+# Tracing makes so many objects that Python would look for garbage for a fifth of its time.
+gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_configure(config):
+  """What a test or one of its commands has compiled, all workers and their commands load."""
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers have it from the first process
+    directory = tempfile.mkdtemp(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+  jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+  seconds = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+  """Files with slow tests first, or one worker would still be at them when the others are done."""
+  slow = {item.path for item in items if item.get_closest_marker("slow")}
+  items.sort(key=lambda item: item.path not in slow)
+
 
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory):
-  """A directory that all commands of the tests share, for prepared data and compiled programs."""
-  return tmp_path_factory.mktemp("scratch")
+  """A directory that all tests share, also those of other workers, for prepared data."""
+  of_worker = tmp_path_factory.getbasetemp()
+  directory = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "scratch"
+  directory.mkdir(exist_ok=True)
+  return directory
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 
 import jax
 import pytest
+import shortened
 from config_checks import CLASSES, check_shapes, check_values, epochs
 
 from speedpaper_jax import experiments
@@ -118,7 +119,10 @@ def compiled_quickly(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bn_inception"])
-def test_training(name, tmp_path):
+def test_training(name, tmp_path, monkeypatch):
+  """Of the deepest network all, of the others one of each kind of module."""
+  if name != "inception_v4":
+    shortened.shorten(monkeypatch)
   config = config_of(name, "digits")
   config.update_from_flattened_dict(
     {

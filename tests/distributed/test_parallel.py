@@ -1,6 +1,7 @@
 """Any number of devices, and both ways to run a step on them, give the same training."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import re
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import shortened
 from jax.sharding import NamedSharding, PartitionSpec
 
 from speedpaper_jax.config.defaults import train_config
@@ -19,7 +21,7 @@ from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.bn_inception import BNInception
+from speedpaper_jax.models.bn_inception import DIALECTS, BNInception
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
 from speedpaper_jax.steps import optim
 from speedpaper_jax.steps.step import TrainState, make_train_step
@@ -54,7 +56,9 @@ def two_layers(settings):
 
 
 def bn_inception(settings):
-  return BNInception(num_classes=CLASSES, settings=settings, dropout_rate=0.4)
+  """With one of each kind of module: five programs of it are compiled."""
+  dialect = dataclasses.replace(DIALECTS["paper"], table=shortened.bn_inception_rows())
+  return BNInception(CLASSES, settings, dialect, dropout_rate=0.4)
 
 
 NETWORKS = [two_layers, pytest.param(bn_inception, marks=pytest.mark.slow)]

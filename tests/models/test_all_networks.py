@@ -1,9 +1,11 @@
 """What all networks have in common, in every dialect."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import shortened
 from networks import (
   DIALECTS,
   NAMES_WITH_AUX_HEADS,
@@ -203,18 +205,33 @@ class TestAuxiliaryHeads:
     assert traced.aux_logits == {}
 
 
+@EVERY_DIALECT
+def test_every_parameter_has_a_part_in_the_loss(name, dialect):
+  traced = trace(name, dialect, size=smallest(name), train=True, **with_aux_heads(name))
+  program = traced.program.jaxpr
+  needed = set(program.outvars[: 1 + len(traced.aux_logits)])  # the logits of all heads
+  for equation in reversed(program.eqns):
+    if not needed.isdisjoint(equation.outvars):
+      needed.update(x for x in equation.invars if isinstance(x, jax.extend.core.Var))
+  paths = [path for path, _ in jax.tree.leaves_with_path(traced.variables)]
+  inputs = dict(zip(paths, program.invars, strict=False))  # the images come last
+  without = {path for path, variable in inputs.items() if variable not in needed}
+  assert without == {path for path in paths if path[0].key == "batch_stats"}
+
+
 @pytest.mark.slow
 @EVERY_DIALECT
-def test_every_parameter_gets_a_gradient(name, dialect):
+def test_every_parameter_gets_a_gradient(name, dialect, monkeypatch):
+  """One of each kind of module; that none is left aside, the test above shows of the whole."""
+  shortened.shorten(monkeypatch)
   batch_norm = registry.find_dialect(name, dialect).batch_norm
   settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=ops.CPU)
   network = create(name, dialect, num_classes=5, settings=settings, **with_aux_heads(name))
   generator = np.random.default_rng(0)
   images = generator.normal(size=(4, smallest(name), smallest(name), 3))
+  with jax.enable_x64():
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
   # Drawn here, because initialisation takes as long to compile as the gradient.
-  shapes = trace(
-    name, dialect, size=smallest(name), num_classes=5, **with_aux_heads(name)
-  ).variables
   variables = jax.tree_util.tree_map_with_path(
     lambda path, leaf: drawn(path, leaf, generator), shapes
   )
@@ -231,7 +248,7 @@ def test_every_parameter_gets_a_gradient(name, dialect):
     return sum(jnp.mean(jnp.square(head - 1)) for head in heads)
 
   with jax.enable_x64(True):
-    gradient = jax.jit(jax.grad(loss), compiler_options={"xla_backend_optimization_level": 0})
+    gradient = jax.jit(jax.grad(loss), compiler_options={"xla_backend_optimization_level": 1})
     gradients = gradient(variables["params"])
   leaves = zip(
     jax.tree.leaves_with_path(gradients), jax.tree.leaves(variables["params"]), strict=True
