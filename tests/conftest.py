@@ -13,6 +13,10 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["PJRT_NPROC"] = "16"
 
+# Without LLVM's optimisations, which take longer than they save where little is computed; XLA's own
+# stay. For commands, too.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 import jax
 import pytest
 

@@ -352,7 +352,9 @@ def compile_for_a_slice(tiny_network):
     argv = ["compile_check", CONFIG, TOPOLOGY, *overrides, *arguments]
     compile_check.main(compile_check.parse(argv))
 
-  return run
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield run
+  jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.mark.slow

@@ -105,19 +105,15 @@ def test_shorter_runs_go_through_the_same_rates(name):
 
 
 @pytest.fixture
-def compiled_quickly(monkeypatch):
-  """On one device, without optimisations that take longer than they save here."""
+def one_device(monkeypatch):
   mesh = jax.make_mesh(
     (1,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
   )
   monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: mesh)
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bn_inception"])
 def test_training(name, tmp_path, monkeypatch):
   """Of the deepest network all, of the others one of each kind of module."""

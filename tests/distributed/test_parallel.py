@@ -150,8 +150,7 @@ def compiled_step_and_state(network, mode, devices, **options):
   step, state = make_step_and_state(network, mode, **options)
   batch = parallel.shard_batch(mesh, next(make_batches(options["rows"])))
   lowered = parallel.jit_train_step(step, mesh, mode).lower(parallel.replicate(mesh, state), batch)
-  # LLVM's further optimisations take longer than they save in a few steps.
-  return lowered.compile({"xla_backend_optimization_level": 1}), state
+  return lowered.compile(), state
 
 
 def train_with_literal_pmap(network):

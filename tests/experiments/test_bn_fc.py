@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import compilation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +19,6 @@ from speedpaper_jax.experiments.side_by_side import SideBySide
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 NAMES = ("without", "with")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-  with compilation.quick():
-    yield
 
 
 def run(config, path):

@@ -3,7 +3,6 @@
 import functools
 import json
 
-import compilation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +36,7 @@ def ended(scratch, tmp_path_factory):
   """Summary and arrays of a small run on the embedded digits."""
   config = small_config(scratch)
   directory = RunDirectory(tmp_path_factory.mktemp("run"))
-  with compilation.quick():
-    summary = experiments.get("bn_init")(config, directory)
+  summary = experiments.get("bn_init")(config, directory)
   assert config == small_config(scratch)  # it is the caller's
   assert directory.read("config.json") == json.loads(config.to_json())
   return summary, directory.read_arrays()

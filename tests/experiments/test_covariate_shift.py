@@ -2,7 +2,6 @@
 
 import json
 
-import compilation
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ def ended(scratch, tmp_path_factory):
   """Summary and arrays."""
   config = small_config(scratch)
   directory = RunDirectory(tmp_path_factory.mktemp("run"))
-  with pytest.MonkeyPatch.context() as patch, compilation.quick():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(registry, "create", create)
     summary = experiments.get("covariate_shift")(config, directory)
   assert directory.read("config.json") == json.loads(config.to_json())

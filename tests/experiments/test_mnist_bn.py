@@ -2,7 +2,6 @@
 
 import json
 
-import compilation
 import jax
 import numpy as np
 import pytest
@@ -29,8 +28,7 @@ def ended(scratch, tmp_path_factory):
   """Summary and arrays of the first 600 steps, in which the network without BN learns nothing."""
   config = config_of(scratch, steps=610, measure_every=50, measured_examples=200)
   directory = RunDirectory(tmp_path_factory.mktemp("run"))
-  with compilation.quick():
-    summary = experiments.get("mnist_bn")(config, directory)
+  summary = experiments.get("mnist_bn")(config, directory)
   assert directory.read("config.json") == json.loads(config.to_json())
   return summary, directory.read_arrays()
 

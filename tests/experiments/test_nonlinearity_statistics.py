@@ -1,6 +1,5 @@
 """How the inputs of nonlinearities are distributed, and how far a step moves them."""
 
-import compilation
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -17,13 +16,6 @@ from speedpaper_jax.models import features, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings
 from speedpaper_jax.models.mlp import MLP
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-  with compilation.quick():
-    yield
-
 
 BATCH_NORM = BatchNorm(decay=0.9, epsilon=1e-10)
 WITHOUT = MLP((5, 4), outputs=3, activation="tanh")

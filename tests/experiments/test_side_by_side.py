@@ -2,7 +2,6 @@
 
 import itertools
 
-import compilation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +14,6 @@ from speedpaper_jax.experiments import side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.mlp import MLP
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-  with compilation.quick():
-    yield
-
 
 RATE = 0.1
 NETWORKS = {

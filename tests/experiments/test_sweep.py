@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 
-import compilation
 import fake_training
 import ml_collections
 import pytest
@@ -25,7 +24,7 @@ from speedpaper_jax.training.progress import Progress
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network():
-  with pytest.MonkeyPatch.context() as patch, compilation.quick():
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(registry, "create", tiny.create)
     yield
 

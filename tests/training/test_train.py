@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 
-import compilation
 import jax
 import numpy as np
 import pytest
@@ -41,8 +40,7 @@ def config(scratch, monkeypatch):
   config.update_from_flattened_dict(tiny.SETTINGS)
   config.data.dir = str(scratch / "data")
   config.data.eval_split = "test[:50]"
-  with compilation.quick():
-    yield config
+  return config
 
 
 @pytest.fixture
