@@ -56,6 +56,14 @@ def scratch(tmp_path_factory):
 
 
 @pytest.fixture
+def optimized():
+  """With LLVM's optimisations, for what computes for longer than it compiles."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
 def without_nohup():
   """SIGHUP has its usual effect, also on what a test starts, however the tests were started."""
   previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)

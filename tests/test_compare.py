@@ -31,6 +31,7 @@ def installed():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 class TestBNInception:
   """The one network that is trained for ten steps here; `--all` trains them all."""
 

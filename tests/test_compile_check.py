@@ -337,7 +337,7 @@ class TestSlice:
 
 
 @pytest.fixture
-def compile_for_a_slice(tiny_network):
+def compile_for_a_slice(tiny_network, optimized):
   """Runs the command for sixteen chips of a TPU v5e that are not there."""
   if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
     message = 'libtpu is not installed; pip install "jax[tpu]" brings it'
@@ -352,9 +352,7 @@ def compile_for_a_slice(tiny_network):
     argv = ["compile_check", CONFIG, TOPOLOGY, *overrides, *arguments]
     compile_check.main(compile_check.parse(argv))
 
-  jax.config.update("jax_disable_most_optimizations", False)
-  yield run
-  jax.config.update("jax_disable_most_optimizations", True)
+  return run
 
 
 @pytest.mark.slow

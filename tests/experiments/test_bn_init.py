@@ -108,6 +108,7 @@ def deviations():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 class TestAHundredLayers:
   @pytest.mark.parametrize("initializer", bn_init.INITIALIZERS)
   @pytest.mark.parametrize("dtype", bn_init.DTYPES)
