@@ -26,12 +26,15 @@ def shorten(monkeypatch):
   monkeypatch.setattr(googlenet, "TABLE_1", rows)
   parts = tuple(named for named in inception_v3.TABLE_1 if named[0] not in LEFT_OUT_OF_V3)
   monkeypatch.setattr(inception_v3, "TABLE_1", parts)
-  # The last of each kind, on which the auxiliary head stands.
-  last_one = lambda name, times, part: ((f"{name}_{times}", part),)  # noqa: E731
   monkeypatch.setattr(inception_v4, "repeat", last_one)
   change(monkeypatch, bn_inception, lambda each: {"table": bn_inception_rows(each.table)})
   for module in (inception_resnet_v1, inception_resnet_v2):
     change(monkeypatch, module, lambda each: {"counts": (1, 1, 1)})
+
+
+def last_one(name, times, part):
+  """In place of `blocks.repeat`; on the last B an auxiliary head stands."""
+  return ((f"{name}_{times}", part),)
 
 
 def change(monkeypatch, module, changes):

@@ -145,8 +145,7 @@ def from_main(function: Callable[[], Plain]) -> Plain:
   """Calls `function` in the main process alone; every process gets its result, or its UserError.
 
   All processes have to come here. The result travels as JSON, which runs no code where it arrives:
-  tuples become lists, and what JSON cannot hold is a `TypeError`. So it does where this
-  process is alone.
+  tuples become lists, and what JSON cannot hold is a `TypeError`; also where this process is alone.
   """
   message = ""
   if is_main():

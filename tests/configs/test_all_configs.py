@@ -6,7 +6,6 @@ import re
 
 import jax
 import pytest
-import shortened
 from config_checks import CLASSES, check_shapes, check_values, epochs
 
 from speedpaper_jax import experiments
@@ -115,10 +114,7 @@ def one_device(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "bn_inception"])
-def test_training(name, tmp_path, monkeypatch):
-  """Of the deepest network all, of the others one of each kind of module."""
-  if name != "inception_v4":
-    shortened.shorten(monkeypatch)
+def test_training(name, tmp_path):
   config = config_of(name, "digits")
   config.update_from_flattened_dict(
     {
