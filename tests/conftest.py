@@ -6,15 +6,20 @@ import shutil
 import signal
 import tempfile
 
-# Eight devices share a few cores: one may wait for another longer than XLA does before it aborts,
-# and with a thread for each core alone, threads that wait leave none to those they wait for.
-os.environ["XLA_FLAGS"] = (
-  f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=300"
-)
+# For commands, too.
+FLAGS = [
+  os.environ.get("XLA_FLAGS", ""),
+  # Eight devices share a few cores: one may wait for another longer than XLA does before it aborts.
+  "--xla_cpu_collective_call_terminate_timeout_seconds=300",
+  # Kernels are made in one of XLA's two ways and in one piece, at half the processor time.
+  "--xla_cpu_use_fusion_emitters=false",
+  "--xla_cpu_parallel_codegen_split_count=1",
+]
+os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+# With a thread for each core alone, threads that wait leave none to those they wait for.
 os.environ["PJRT_NPROC"] = "16"
-
 # Without LLVM's optimisations, which take longer than they save where little is computed; XLA's own
-# stay. For commands, too.
+# stay.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
