@@ -11,7 +11,7 @@ FLAGS = [
   os.environ.get("XLA_FLAGS", ""),
   # Eight devices share a few cores: one may wait for another longer than XLA does before it aborts.
   "--xla_cpu_collective_call_terminate_timeout_seconds=300",
-  # Kernels are made in one of XLA's two ways and in one piece, at half the processor time.
+  # The older of XLA's two ways to CPU kernels, and all kernels at once: half the processor time.
   "--xla_cpu_use_fusion_emitters=false",
   "--xla_cpu_parallel_codegen_split_count=1",
 ]

@@ -25,8 +25,10 @@ def imported(path):
   for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names if alias.name.startswith(f"{PACKAGE}."))
-    elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
-      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f"{path}, line {node.lineno}: name the package, as everywhere else"
+      if node.module.partition(".")[0] == PACKAGE:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def arrows():
