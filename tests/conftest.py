@@ -7,15 +7,16 @@ import signal
 import tempfile
 
 # For commands, too.
-FLAGS = [
-  os.environ.get("XLA_FLAGS", ""),
-  # Eight devices share a few cores: one may wait for another longer than XLA does before it aborts.
-  "--xla_cpu_collective_call_terminate_timeout_seconds=300",
-  # The older of XLA's two ways to CPU kernels, and all kernels at once: half the processor time.
-  "--xla_cpu_use_fusion_emitters=false",
-  "--xla_cpu_parallel_codegen_split_count=1",
-]
-os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+os.environ["XLA_FLAGS"] = " ".join(
+  (
+    os.environ.get("XLA_FLAGS", ""),
+    # Eight devices share a few cores: one may wait for another for longer than XLA would.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=300",
+    # The older of XLA's two ways to CPU kernels, and all kernels at once: half the processor time.
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+  )
+)
 # With a thread for each core alone, threads that wait leave none to those they wait for.
 os.environ["PJRT_NPROC"] = "16"
 # Without LLVM's optimisations, which take longer than they save where little is computed; XLA's own
