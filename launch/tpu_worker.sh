@@ -114,6 +114,13 @@ state() {
   echo "$(metadata agent-worker-number) $word ${checkpoint:--}"
 }
 
+# Whether training has ended in a way after which tpu_pod.sh starts it anew.
+asks_for_a_start() {
+  local status
+  [[ -e $run/status ]] && status=$(< "$run/status") &&
+    ((status == 75 || (status > 128 && status != 130)))
+}
+
 send() {
   if is_running && [[ -e $run/process ]]; then
     kill "-$1" "$(< "$run/process")" 2> /dev/null || true
@@ -128,7 +135,8 @@ case ${1:-} in
     fi
     ;;
   stop)
-    if is_running; then
+    # Another host's end may have been this one's, before `stop` came here.
+    if is_running || asks_for_a_start; then
       touch "$run/stopped"
       send TERM
     fi

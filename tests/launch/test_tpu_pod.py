@@ -24,6 +24,7 @@ class Cloud:
     self.directory = directory / "cloud"
     self.repository = directory / "repository"
     self.workdir = directory / "shared" / "run"
+    self.processes = []
     bin_directory = self.directory / "bin"
     bin_directory.mkdir(parents=True)
     (self.directory / "calls").touch()
@@ -50,7 +51,7 @@ class Cloud:
     script = self.repository / "launch" / "tpu_pod.sh"
     if training is not None:
       settings = (*settings, "--", f"--workdir={self.workdir}", *training)
-    return subprocess.Popen(
+    process = subprocess.Popen(
       # In the background tests ignore Ctrl-C, and so would the launcher's shell.
       [shutil.which("env"), "--default-signal=INT", script, command, *settings],
       env=self.environment,
@@ -58,6 +59,8 @@ class Cloud:
       stderr=subprocess.STDOUT,
       text=True,
     )
+    self.processes.append(process)
+    return process
 
   def call(self, command, *settings, training=None, status=0):
     """Returns what the command printed, which must end with `status`."""
@@ -98,6 +101,9 @@ class Cloud:
       time.sleep(0.02)
 
   def end_all(self):
+    for process in self.processes:
+      process.kill()
+      process.communicate()
     for host in (0, 1):
       file = self.home(host) / "speedpaper_jax" / "run" / "supervisor"
       if file.exists():
@@ -234,6 +240,23 @@ class TestStop:
     assert "stopped; the state is saved" in output
     assert f"process 0 ends at step {cloud.checkpoints()[-1]}, signals: [15]" in output
     assert len(cloud.starts()) == 1
+
+  @pytest.mark.parametrize(
+    ("plan", "states"),
+    [
+      ("3:75:1", ["stopped", "stopped"]),
+      ("3:kill:1", ["stopped", "stopped"]),
+      ("3:1:1", ["stopped", "exited:1"]),  # a failure stays one
+      ("3:130:1", ["stopped", "exited:130"]),
+    ],
+  )
+  def test_reaches_hosts_on_which_training_waits_for_a_new_start(self, cloud, plan, states):
+    for step in ("create", "copy", "install"):
+      cloud.call(step, *FAST)
+    cloud.call("start", training=[f"--plan={plan}"])
+    cloud.wait_for(lambda: "running" not in cloud.call("status"))
+    assert "0 exited:75 " in cloud.call("status")
+    assert cloud.call("stop", *FAST) == f"0 {states[0]} -\n1 {states[1]} -\n"
 
   def test_that_comes_too_late_finds_a_finished_run(self, cloud):
     cloud.call("run", *FAST, training=["--steps=1"])
