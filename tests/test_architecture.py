@@ -1,6 +1,7 @@
 """The rooms of the package, and what none of them may import; docs/architecture.md draws them."""
 
 import ast
+import functools
 import graphlib
 
 import pytest
@@ -31,11 +32,14 @@ def imported(path):
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def arrows():
   """Each import as the importing file's path in the package, and the parts of the name after it."""
-  for path in sorted((ROOT / PACKAGE).rglob("*.py")):
-    for name in imported(path):
-      yield path.relative_to(ROOT / PACKAGE), tuple(name.split(".")[1:])
+  return [
+    (path.relative_to(ROOT / PACKAGE), tuple(name.split(".")[1:]))
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+    for name in imported(path)
+  ]
 
 
 def is_command(path):
