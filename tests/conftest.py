@@ -1,6 +1,5 @@
 """Eight virtual CPU devices for every test, so that what is sharded is tested sharded."""
 
-import gc
 import os
 import shutil
 import signal
@@ -26,11 +25,12 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 import jax
 import pytest
 
+from speedpaper_jax.command_line import entry_point
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
-# Tracing makes so many objects that Python would look for garbage for a fifth of its time.
-gc.set_threshold(50_000, 20, 50)
+entry_point.collect_garbage_less_often()
 
 
 def pytest_configure(config):
