@@ -135,7 +135,7 @@ case ${1:-} in
     fi
     ;;
   stop)
-    # Another host's end may have been this one's, before `stop` came here.
+    # It may have ended with another host's just before, and would be started anew.
     if is_running || asks_for_a_start; then
       touch "$run/stopped"
       send TERM
