@@ -21,6 +21,8 @@ os.environ["PJRT_NPROC"] = "16"
 # Without LLVM's optimisations, which take longer than they save where little is computed; XLA's own
 # stay.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# One thread of PyTorch's in each worker: more wait for each other where the cores are busy.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import jax
 import pytest

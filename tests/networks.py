@@ -48,22 +48,44 @@ class Trace(NamedTuple):
     return {name: block["conv"]["kernel"].shape for name, block in section.items()}
 
 
-@functools.cache
 def trace(name, dialect=None, *, size=None, train=False, **fields):
   """A network as `models.create` gives it, on images of the paper's size if not told otherwise."""
-  network = models.create(name, dialect, **fields)
   size = size or NETWORKS[name].image_size
-  images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-  keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-  variables = jax.eval_shape(lambda x: network.init(keys, x, train=False), images)
+  return _trace(models.create(name, dialect, **fields), size, train)
+
+
+def call(name, dialect, **fields):
+  """Calls a network in training, for what its modules do, whether it has been traced or not."""
+  images = _images(NETWORKS[name].image_size)
+  network = models.create(name, dialect, **fields)
+  jax.eval_shape(lambda x: network.init(_keys(), x, train=True), images)
+
+
+@functools.cache
+def _trace(network, size, train):
+  variables = _variables(network, size)
   left = ["batch_stats", "features", "aux_logits"]
   program, (outputs, collections) = jax.make_jaxpr(
-    lambda variables, x: network.apply(variables, x, train=train, mutable=left, rngs=keys),
+    lambda variables, x: network.apply(variables, x, train=train, mutable=left, rngs=_keys()),
     return_shape=True,
-  )(variables, images)
+  )(variables, _images(size))
   return Trace(
     outputs, variables, collections.get("features", {}), collections.get("aux_logits", {}), program
   )
+
+
+@functools.cache
+def _variables(network, size):
+  """Those for training are those for evaluation."""
+  return jax.eval_shape(lambda x: network.init(_keys(), x, train=False), _images(size))
+
+
+def _images(size):
+  return jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+
+
+def _keys():
+  return {"params": jax.random.key(0), "dropout": jax.random.key(1)}
 
 
 def weights(channels, *convolutions):

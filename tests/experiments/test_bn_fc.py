@@ -174,14 +174,10 @@ def float64():
 
 @pytest.fixture
 def torch():
-  """On one thread: more only wait for each other in such small layers."""
   require()
   import torch
 
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield torch
-  torch.set_num_threads(threads)
+  return torch
 
 
 def build_torch_network(torch, config, batch_norm):

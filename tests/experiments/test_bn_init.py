@@ -226,15 +226,11 @@ LAYERS, UNITS = 100, 256
 
 @pytest.fixture
 def torch():
-  """On one thread: more only wait for each other in such small layers."""
   require()
   import torch
 
-  threads = torch.get_num_threads()
-  torch.set_num_threads(1)
   torch.manual_seed(0)
-  yield torch
-  torch.set_num_threads(threads)
+  return torch
 
 
 def torch_layer(torch, initializer, units=UNITS):

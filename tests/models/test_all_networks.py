@@ -162,17 +162,16 @@ class TestOutputs:
 
   @EVERY_NETWORK
   def test_features_are_the_stages_in_their_order(self, name):
-    network = create(name)
+    network = create(name, num_classes=7)
     size = smallest(name)
+    traced = trace(name, size=size, num_classes=7)
     extracted = jax.eval_shape(
       lambda variables: extract_features(network, variables, jnp.zeros((2, size, size, 3))),
-      trace(name, size=size).variables,
+      traced.variables,
     )
-    assert list(extracted) == list(trace(name, size=size).features)
+    assert list(extracted) == list(traced.features)
     # A pool is a stage without parameters, and heads are parameters without a stage.
-    assert set(trace(name, size=size).variables["params"]) - set(extracted) <= {
-      *("logits", "aux", "aux1", "aux2")
-    }
+    assert set(traced.variables["params"]) - set(extracted) <= {*("logits", "aux", "aux1", "aux2")}
 
 
 class TestAuxiliaryHeads:
@@ -194,20 +193,22 @@ class TestAuxiliaryHeads:
 
   @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
   def test_evaluation_has_their_parameters_but_none_of_their_work(self, name):
-    traced = trace(name, size=smallest(name), use_aux_heads=True)
+    traced = trace(name, size=smallest(name), use_aux_heads=True, num_classes=7)
     assert AUX_HEADS[name].keys() <= traced.variables["params"].keys()
     assert traced.aux_logits == {}
 
   @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
   def test_there_are_none_where_they_are_not_asked_for(self, name):
-    traced = trace(name, size=smallest(name), train=True, use_aux_heads=False)
+    traced = trace(name, size=smallest(name), train=True, use_aux_heads=False, num_classes=7)
     assert not AUX_HEADS[name].keys() & traced.variables["params"].keys()
     assert traced.aux_logits == {}
 
 
 @EVERY_DIALECT
 def test_every_parameter_has_a_part_in_the_loss(name, dialect):
-  traced = trace(name, dialect, size=smallest(name), train=True, **with_aux_heads(name))
+  traced = trace(
+    name, dialect, size=smallest(name), train=True, num_classes=7, **with_aux_heads(name)
+  )
   program = traced.program.jaxpr
   needed = set(program.outvars[: 1 + len(traced.aux_logits)])  # the logits of all heads
   for equation in reversed(program.eqns):
