@@ -1,6 +1,7 @@
 """Weights between PyTorch's tensors and Flax's variables: every tensor, bit for bit."""
 
 import difflib
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -76,12 +77,19 @@ def tensors(network: nn.Module, names: Names, image_size: int) -> list[Tensor]:
     names: of a PyTorch implementation.
     image_size: pixels; auxiliary heads' shapes depend on it.
   """
+  return [
+    Tensor(path, shape, f"{names.layer('/'.join(path[1:-1]))}.{_LEAVES[path[-1]]}")
+    for path, shape in _shapes(network, image_size).items()
+  ]
+
+
+@functools.cache  # recognizing a file, reading it and writing it each ask
+def _shapes(network: nn.Module, image_size: int) -> dict[tuple[str, ...], tuple[int, ...]]:
+  """Collection and path → shape."""
   images = jnp.zeros((1, image_size, image_size, 3))
   variables = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
-  return [
-    Tensor(path, leaf.shape, f"{names.layer('/'.join(path[1:-1]))}.{_LEAVES[path[-1]]}")
-    for path, leaf in flax.traverse_util.flatten_dict(variables).items()
-  ]
+  leaves = flax.traverse_util.flatten_dict(variables)
+  return {path: leaf.shape for path, leaf in leaves.items()}
 
 
 def from_torch(
