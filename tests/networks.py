@@ -54,11 +54,17 @@ def trace(name, dialect=None, *, size=None, train=False, **fields):
   return _trace(models.create(name, dialect, **fields), size, train)
 
 
-def call(name, dialect, **fields):
-  """Calls a network in training, for what its modules do, whether it has been traced or not."""
-  images = _images(NETWORKS[name].image_size)
-  network = models.create(name, dialect, **fields)
-  jax.eval_shape(lambda x: network.init(_keys(), x, train=True), images)
+def trace_anew(name, dialect, **fields):
+  """`init` and `apply` in training, for what modules do while they are traced."""
+  network, images = models.create(name, dialect, **fields), _images(NETWORKS[name].image_size)
+  variables = jax.eval_shape(lambda x: network.init(_keys(), x, train=True), images)
+  jax.eval_shape(
+    lambda variables, x: network.apply(
+      variables, x, train=True, mutable=["batch_stats"], rngs=_keys()
+    ),
+    variables,
+    images,
+  )
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """GoogLeNet against Table 1 and section 5 of its paper."""
 
 import pytest
-from networks import call, linear, trace
+from networks import linear, trace, trace_anew
 
 from speedpaper_jax.models import googlenet, ops
 
@@ -82,8 +82,8 @@ def test_local_response_normalization_of_figure_3(dialect, expected, monkeypatch
   monkeypatch.setattr(
     ops, "local_response_norm", lambda x: calls.append(x.shape[1:]) or original(x)
   )
-  call("googlenet", dialect)
-  assert calls == expected
+  trace_anew("googlenet", dialect)
+  assert calls == expected * 2  # in `init` and in `apply`
 
 
 def test_both_dropouts_are_the_papers():

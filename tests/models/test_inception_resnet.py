@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from networks import call, linear, trace, weights
+from networks import linear, trace, trace_anew, weights
 
 from speedpaper_jax.models import create
 from speedpaper_jax.models.blocks import Conv, branch
@@ -164,7 +164,7 @@ class TestResidualScales:
       used.setdefault(self.name, (self.scale, self.activation))
 
     monkeypatch.setattr(ResidualBlock, "__post_init__", record)
-    call(name, dialect, residual_scales=given)
+    trace_anew(name, dialect, residual_scales=given)
     for letter, scale in zip("abc", expected, strict=True):
       found = {value for key, value in used.items() if key and key.startswith(f"block_{letter}_")}
       assert found - {(1.0, None)} == {(scale, "relu")}
