@@ -11,6 +11,7 @@ EXTRAS = {
   "PIL": "train",
   "array_record": "train",
   "grain": "train",
+  "h5py": "keras",
   "importlib_resources": "train",
   "jinja2": "reports",
   "matplotlib": "reports",
@@ -26,7 +27,10 @@ EXTRAS = {
 
 # What was tested, for a clone that is not installed.
 _LOCK = "pip install -r requirements.txt"
-LOCK_OF_TORCH = "pip install torch==2.13.0 safetensors==0.8.0"
+LOCKS = {
+  "keras": "pip install h5py==3.16.0",
+  "torch": "pip install torch==2.13.0 safetensors==0.8.0",
+}
 
 
 @contextlib.contextmanager
@@ -46,5 +50,5 @@ def install(extra: str) -> str:
   try:
     importlib.metadata.distribution("speedpaper_jax")
   except importlib.metadata.PackageNotFoundError:
-    return LOCK_OF_TORCH if extra == "torch" else _LOCK
+    return LOCKS.get(extra, _LOCK)
   return f'pip install "speedpaper_jax[{extra}]"'

@@ -72,3 +72,9 @@ class Normalization:
 
 # [-1, 1], the papers' authors' own.
 DEFAULT = Normalization("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+# The mean and deviation of ImageNet's training images, as torchvision and others have them.
+IMAGENET = Normalization(
+  "RGB",
+  (0.485 * 255, 0.456 * 255, 0.406 * 255),
+  (0.229 * 255, 0.224 * 255, 0.225 * 255),
+)

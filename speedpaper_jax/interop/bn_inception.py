@@ -1,9 +1,9 @@
-"""BN-Inception in pretrainedmodels, whose names are Caffe's."""
+"""BN-Inception in pretrainedmodels, whose names are Caffe's, and in pytorchcv."""
 
 import itertools
 
-from speedpaper_jax.data.normalization import Normalization
-from speedpaper_jax.interop.names import Names, Tap
+from speedpaper_jax.data.normalization import IMAGENET, Normalization
+from speedpaper_jax.interop.names import Names, Tap, convolutions_of, stages_of
 from speedpaper_jax.models.bn_inception import FIGURE_5_AS_PRINTED
 
 CONVOLUTIONS = {
@@ -49,7 +49,61 @@ PRETRAINEDMODELS = Names(
     },
     MODULES[-1]: Tap("global_pool", at_input=True),
   },
-  conv="",
-  batch_norm="_bn",
+  conv="{}",
+  batch_norm="{}_bn",
 )
-IMPLEMENTATIONS = (PRETRAINEDMODELS,)
+
+_PYTORCHCV_CONVOLUTIONS = {
+  "conv1": "features.init_block.conv1",
+  "conv2_reduce": "features.init_block.conv2.conv1",
+  "conv2": "features.init_block.conv2.conv2",
+}
+_PYTORCHCV_BRANCHES = {
+  "conv_1x1": "branches.branch1",
+  "conv_3x3_reduce": "branches.branch2.conv1",
+  "conv_3x3": "branches.branch2.conv2",
+  "double_3x3_reduce": "branches.branch3.conv1",
+  "double_3x3_first": "branches.branch3.conv2",
+  "double_3x3_second": "branches.branch3.conv3",
+  "pool_proj": "branches.branch4.conv",
+}
+# 3c and 4e have no 1×1 branch.
+_PYTORCHCV_STRIDED_BRANCHES = {
+  "conv_3x3_reduce": "branches.branch1.conv1",
+  "conv_3x3": "branches.branch1.conv2",
+  "double_3x3_reduce": "branches.branch2.conv1",
+  "double_3x3_first": "branches.branch2.conv2",
+  "double_3x3_second": "branches.branch2.conv3",
+}
+# A stage of theirs begins with the module that halves the maps.
+_UNITS = {
+  "3a": "stage1.unit1",
+  "3b": "stage1.unit2",
+  "3c": "stage2.unit1",
+  "4a": "stage2.unit2",
+  "4b": "stage2.unit3",
+  "4c": "stage2.unit4",
+  "4d": "stage2.unit5",
+  "4e": "stage3.unit1",
+  "5a": "stage3.unit2",
+  "5b": "stage3.unit3",
+}
+_PYTORCHCV_BLOCKS = {
+  f"inception_{row.name}": (
+    f"features.{_UNITS[row.name]}",
+    _PYTORCHCV_BRANCHES if row.strides == 1 else _PYTORCHCV_STRIDED_BRANCHES,
+  )
+  for row in FIGURE_5_AS_PRINTED
+}
+PYTORCHCV = Names(
+  source="pytorchcv",
+  dialect="pretrainedmodels",
+  image_size=224,
+  normalization=IMAGENET,
+  central_fraction=0.875,
+  interpolation="bilinear",
+  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
+  layers={"logits": "output"},
+  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+)
+IMPLEMENTATIONS = (PRETRAINEDMODELS, PYTORCHCV)

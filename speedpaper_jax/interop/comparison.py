@@ -247,7 +247,7 @@ def _zero_gradients(pair: Pair) -> set[str]:
   """
   biases = set()
   if pair.network.dialect.bias_before_batch_norm:
-    biases = {f"{block}{pair.names.conv}.bias" for block in pair.names.blocks.values()}
+    biases = {f"{pair.names.layer(f'{block}/conv')}.bias" for block in pair.names.blocks}
   if getattr(pair.network.dialect, "has_unscaled_last_block", False):
     biases.add(f"{pair.names.layer('block_c_last/linear')}.bias")
   return biases & {name for name, _ in pair.reference.named_parameters()}

@@ -225,7 +225,7 @@ def state_dict_of(loaded: LoadedModel, source: str | None) -> StateDict:
     UserError: that package has no such network.
   """
   model, dialect = loaded.description.name, loaded.description.dialect
-  available = implementations(model, dialect)
+  available = [names for names in implementations(model, dialect) if names.in_torch]
   chosen = [names for names in available if source in (None, names.source)]
   if source is not None and not chosen:
     valid = ", ".join(f"'{names.source}'" for names in available) or "none"
@@ -269,16 +269,24 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
 
 
 def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:
-  available = implementations(model, dialect)
-  if not available:
-    return own_names(model, dialect or registry.dialects(model)[0])
-  dialects = list(dict.fromkeys(names.dialect for names in available))
+  """The implementation of whose tensors the most are there; the first of those with as many."""
+  candidates = [
+    *implementations(model, dialect),
+    own_names(model, dialect or registry.dialects(model)[0]),
+  ]
+  present = [_count_present(model, names, state_dict) for names in candidates]
+  best = [names for names, count in zip(candidates, present, strict=True) if count == max(present)]
+  dialects = list(dict.fromkeys(names.dialect for names in best))
   if len(dialects) > 1:
     raise UserError(f"Name whose {model} it is with --dialect; valid: {', '.join(dialects)}.")
-  for names in available:
-    if f"{names.layers['logits']}.bias" in state_dict:
-      return names
-  return available[0]
+  return best[0]
+
+
+def _count_present(model: str, names: Names, state_dict: Mapping[str, np.ndarray]) -> int:
+  network = create_network(model, names, num_classes=0, has_aux=False)
+  table = tensors.tensors(network, names, names.image_size)
+  layers = {f"{names.layers['logits']}.bias", *(tensor.theirs for tensor in table)}
+  return len(layers & state_dict.keys())
 
 
 def _without_background(state_dict: Mapping[str, np.ndarray], names: Names) -> StateDict:

@@ -1,4 +1,7 @@
-"""State dicts in files: PyTorch's own format, read without running code in it, and safetensors."""
+"""State dicts in files: PyTorch's own format, read without running code in it, and safetensors.
+
+Keras's files are read as if PyTorch had written them, see `keras_files`.
+"""
 
 import argparse
 import io
@@ -14,7 +17,7 @@ import numpy as np
 from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
-from speedpaper_jax.interop import arrays, wrappings
+from speedpaper_jax.interop import arrays, keras_files, wrappings
 from speedpaper_jax.interop.references import import_package
 from speedpaper_jax.interop.tensors import StateDict
 
@@ -25,7 +28,6 @@ _TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80")
 _OTHERS = {
   b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
   b"<": "a web page; download the file itself",
-  b"\x89HDF": "a file of HDF5, as Keras writes; save the weights with PyTorch",
 }
 _PATHS = {
   "PosixPath": pathlib.PurePosixPath,
@@ -58,8 +60,8 @@ def read(path: pathlib.Path, key: str | None = None) -> StateDict:
   """Reads a file of tensors.
 
   Args:
-    path: of `torch.save` or in the format safetensors, whatever its ending. A state dict that lies
-      inside a checkpoint is found, see `wrappings.unwrap`.
+    path: of `torch.save`, in the format safetensors, or Keras's, whatever its ending. A state dict
+      that lies inside a checkpoint is found, see `wrappings.unwrap`.
     key: of the checkpoint's weights to take; None for those as they were trained.
 
   Returns:
@@ -114,6 +116,8 @@ def _content(path: pathlib.Path) -> Any:
       beginning = file.read(32)
     if _is_safetensors(beginning):
       return _read_safetensors(path)
+    if beginning.startswith(keras_files.BEGINNING) or keras_files.is_archive(path):
+      return keras_files.read(path)
     if beginning.startswith(_TORCH_BEGINNINGS):
       return _read_torch(path)
   except OSError as error:
@@ -121,7 +125,7 @@ def _content(path: pathlib.Path) -> Any:
   for start, kind in _OTHERS.items():
     if beginning.startswith(start):
       raise UserError(f"{path} is {kind}.")
-  kind = "empty" if not beginning else "neither a file of PyTorch's nor of safetensors"
+  kind = "empty" if not beginning else "neither a file of PyTorch's nor safetensors nor Keras's"
   raise UserError(f"{path} is damaged or holds more than tensors: it is {kind}.")
 
 

@@ -1,7 +1,13 @@
-"""Inception-ResNet-v1 in facenet-pytorch."""
+"""Inception-ResNet-v1 in facenet-pytorch and in pytorchcv."""
 
-from speedpaper_jax.data.normalization import Normalization
+from collections.abc import Mapping
+
+from speedpaper_jax.data.normalization import IMAGENET, Normalization
+from speedpaper_jax.interop import pytorchcv
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
+from speedpaper_jax.models.blocks import Branch
+from speedpaper_jax.models.inception_resnet import Dialect
+from speedpaper_jax.models.inception_resnet_v1 import DIALECTS
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "conv2d_1a",
@@ -74,4 +80,52 @@ FACENET = Names(
   },
   stages=stages_of(CONVOLUTIONS, BLOCKS),
 )
-IMPLEMENTATIONS = (FACENET,)
+
+
+def blocks_of(dialect: Dialect) -> dict[str, tuple[Branch, ...]]:
+  """The blocks behind the stem of either Inception-ResNet, in their order."""
+  count_a, count_b, count_c = dialect.counts
+  return {
+    **{f"block_a_{i}": dialect.block_a for i in range(1, count_a + 1)},
+    "reduction_a": dialect.reduction_a,
+    **{f"block_b_{i}": dialect.block_b for i in range(1, count_b + 1)},
+    "reduction_b": dialect.reduction_b,
+    **{f"block_c_{i}": dialect.block_c for i in range(1, count_c + 1)},
+    "block_c_last": dialect.block_c,
+  }
+
+
+def pytorchcv_blocks(dialect: Dialect) -> dict[str, tuple[str, Mapping[str, str]]]:
+  """What `convolutions_of` takes, of either Inception-ResNet in pytorchcv; without the stem."""
+  blocks: dict[str, tuple[str, Mapping[str, str]]] = {}
+  stage, unit = 1, 0
+  for name, branches in blocks_of(dialect).items():
+    # A stage of theirs begins with the block that halves the maps.
+    stage, unit = (stage + 1, 1) if name.startswith("reduction") else (stage, unit + 1)
+    single = "conv_list.conv1" if name == "reduction_a" else "conv"
+    theirs = pytorchcv.convolutions(branches, single)
+    blocks[name] = (f"features.stage{stage}.unit{unit}", theirs)
+  return blocks
+
+
+_PYTORCHCV_CONVOLUTIONS = {
+  name: f"features.init_block.conv{number}" for number, name in enumerate(CONVOLUTIONS, start=1)
+}
+_PYTORCHCV_BLOCKS = pytorchcv_blocks(DIALECTS["facenet"])
+PYTORCHCV = Names(
+  source="pytorchcv",
+  dialect="facenet",
+  image_size=299,
+  normalization=IMAGENET,
+  central_fraction=0.875,
+  interpolation="bilinear",
+  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
+  layers={
+    **{f"{block}/linear": f"{_PYTORCHCV_BLOCKS[block][0]}.conv" for block in RESIDUAL_BLOCKS},
+    "embedding": "output.fc1",
+    "embedding_batch_norm": "output.bn",
+    "logits": "output.fc2",
+  },
+  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+)
+IMPLEMENTATIONS = (FACENET, PYTORCHCV)

@@ -1,16 +1,23 @@
-"""Inception-ResNet-v2 in timm and in pretrainedmodels, which differ in the softmax layer's name."""
+"""Inception-ResNet-v2 in timm, pretrainedmodels, pytorchcv and Keras.
+
+The first two differ in the softmax layer's name.
+"""
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.interop import keras, pytorchcv
 from speedpaper_jax.interop.inception_resnet_v1 import (
   BLOCK_A,
   BLOCK_B,
   BLOCK_C,
   REDUCTION_A,
   REDUCTION_B,
+  blocks_of,
+  pytorchcv_blocks,
 )
-from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
+from speedpaper_jax.interop.names import Names, Tap, convolutions_of, stages_of
+from speedpaper_jax.models import inception_resnet_v2
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "conv2d_1a",
@@ -61,4 +68,75 @@ PRETRAINEDMODELS = dataclasses.replace(
   interpolation="bilinear",
   layers={**LINEAR, "logits": "last_linear"},
 )
-IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS)
+
+_PYTORCHCV_CONVOLUTIONS = {
+  **{
+    name: f"features.init_block.conv{number}"
+    for number, name in enumerate(CONVOLUTIONS, start=1)
+    if name != "conv_last"
+  },
+  "conv_last": "features.final_conv",
+}
+_PYTORCHCV_BLOCKS = {
+  "mixed_5b": (
+    "features.init_block.block",
+    pytorchcv.convolutions(inception_resnet_v2.MIXED_5B),
+  ),
+  **pytorchcv_blocks(inception_resnet_v2.DIALECTS["timm"]),
+}
+PYTORCHCV = Names(
+  source="pytorchcv",
+  dialect="timm",
+  image_size=299,
+  normalization=IMAGENET,
+  central_fraction=0.875,
+  interpolation="bilinear",
+  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
+  layers={
+    **{f"{block}/linear": f"{_PYTORCHCV_BLOCKS[block][0]}.conv" for block in RESIDUAL_BLOCKS},
+    "logits": "output.fc",
+  },
+  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+)
+
+_SLIM = inception_resnet_v2.DIALECTS["slim"]
+# Their numbers of blocks, which residual ones alone have.
+_KERAS_RESIDUAL = {
+  block: f"block{size}_{number}"
+  for size, letter in ((35, "a"), (17, "b"), (8, "c"))
+  for number, block in enumerate(
+    (block for block in RESIDUAL_BLOCKS if block.startswith(f"block_{letter}_")), start=1
+  )
+}
+KERAS = Names(
+  source="keras",
+  dialect="slim",
+  image_size=299,
+  normalization=DEFAULT,
+  central_fraction=1.0,
+  resize="squash",
+  interpolation="bilinear",
+  blocks=keras.numbered(keras.convolutions((*_SLIM.stem, *blocks_of(_SLIM).items()))),
+  layers={
+    **{f"{block}/linear": f"{theirs}_conv" for block, theirs in _KERAS_RESIDUAL.items()},
+    "conv_last/conv": "conv_7b",
+    "conv_last/batch_norm": "conv_7b_bn",
+    "logits": "predictions",
+  },
+  stages={
+    "mixed_5b": Tap("mixed_5b"),
+    "reduction_a": Tap("mixed_6a"),
+    "reduction_b": Tap("mixed_7a"),
+    "conv_last": Tap("conv_7b_ac"),
+    # The last one has no activation, whose output would have a name.
+    **{
+      block: Tap(f"{theirs}_ac")
+      for block, theirs in _KERAS_RESIDUAL.items()
+      if block != "block_c_last"
+    },
+  },
+  conv=keras.CONV,
+  batch_norm=keras.BATCH_NORM,
+  in_torch=False,
+)
+IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS, PYTORCHCV, KERAS)

@@ -1,9 +1,12 @@
-"""Inception-v3 in timm and in torchvision, which have the same names."""
+"""Inception-v3 in timm, torchvision and pytorch-fid, which share their names; pytorchcv, Keras."""
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT
-from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
+from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.interop import keras, pytorchcv
+from speedpaper_jax.interop.names import Names, Tap, convolutions_of, stages_of
+from speedpaper_jax.models.blocks import Branch
+from speedpaper_jax.models.inception_v3 import DIALECTS
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "Conv2d_1a_3x3",
@@ -99,4 +102,70 @@ TORCHVISION = dataclasses.replace(
   central_fraction=0.874,  # 299 of 342 pixels
   interpolation="bilinear",
 )
-IMPLEMENTATIONS = (TIMM, TORCHVISION)
+# The network that the Fréchet inception distance is computed with; it has no auxiliary head.
+PYTORCH_FID = dataclasses.replace(
+  TIMM,
+  source="pytorch-fid",
+  dialect="fid",
+  central_fraction=1.0,
+  resize="squash",
+  interpolation="bilinear_not_antialiased",
+  aux={},
+)
+
+_PYTORCHCV_CONVOLUTIONS = {
+  name: f"features.init_block.conv{number}" for number, name in enumerate(CONVOLUTIONS, start=1)
+}
+_UNITS = {
+  "mixed_5b": "stage1.unit1",
+  "mixed_5c": "stage1.unit2",
+  "mixed_5d": "stage1.unit3",
+  "mixed_6a": "stage2.unit1",
+  "mixed_6b": "stage2.unit2",
+  "mixed_6c": "stage2.unit3",
+  "mixed_6d": "stage2.unit4",
+  "mixed_6e": "stage2.unit5",
+  "mixed_7a": "stage3.unit1",
+  "mixed_7b": "stage3.unit2",
+  "mixed_7c": "stage3.unit3",
+}
+
+
+def _pytorchcv_block(name: str, branches: tuple[Branch, ...]) -> tuple[str, dict[str, str]]:
+  single = "conv_list.conv1" if name == "mixed_6a" else "conv"
+  return f"features.{_UNITS[name]}", pytorchcv.convolutions(branches, single)
+
+
+_PYTORCHCV_BLOCKS = {
+  name: _pytorchcv_block(name, part)
+  for name, part in DIALECTS["timm"].table()
+  if isinstance(part, tuple)
+}
+PYTORCHCV = Names(
+  source="pytorchcv",
+  dialect="timm",
+  image_size=299,
+  normalization=IMAGENET,
+  central_fraction=0.875,
+  interpolation="bilinear",
+  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
+  layers={"logits": "output.fc"},
+  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+)
+
+KERAS = Names(
+  source="keras",
+  dialect="slim",
+  image_size=299,
+  normalization=DEFAULT,
+  central_fraction=1.0,
+  resize="squash",
+  interpolation="bilinear",
+  blocks=keras.numbered(keras.convolutions(DIALECTS["slim"].table())),
+  layers={"logits": "predictions"},
+  stages={name: Tap(f"mixed{number}") for number, name in enumerate(BLOCKS)},
+  conv=keras.CONV,
+  batch_norm=keras.BATCH_NORM,
+  in_torch=False,
+)
+IMPLEMENTATIONS = (TIMM, TORCHVISION, PYTORCHCV, PYTORCH_FID, KERAS)

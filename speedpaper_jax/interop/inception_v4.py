@@ -1,9 +1,11 @@
-"""Inception-v4 in timm and in pretrainedmodels, which have the same names."""
+"""Inception-v4 in timm and in pretrainedmodels, which have the same names, and in pytorchcv."""
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.interop import pytorchcv
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
+from speedpaper_jax.models.inception_v4 import DIALECTS
 
 CONVOLUTIONS = {
   "conv_1a_3x3": "features.0",
@@ -90,4 +92,37 @@ TIMM = Names(
   stages=stages_of(CONVOLUTIONS, BLOCKS),
 )
 PRETRAINEDMODELS = dataclasses.replace(TIMM, source="pretrainedmodels", interpolation="bilinear")
-IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS)
+
+_PYTORCHCV_CONVOLUTIONS = {
+  name: f"features.init_block.conv{number}" for number, name in enumerate(CONVOLUTIONS, start=1)
+}
+_UNITS = {
+  "mixed_3a": "init_block.block1",
+  "mixed_4a": "init_block.block2",
+  "mixed_5a": "init_block.block3",
+  **{f"inception_a_{i}": f"stage1.unit{i}" for i in range(1, 5)},
+  "reduction_a": "stage2.unit1",
+  **{f"inception_b_{i}": f"stage2.unit{i + 1}" for i in range(1, 8)},
+  "reduction_b": "stage3.unit1",
+  **{f"inception_c_{i}": f"stage3.unit{i + 1}" for i in range(1, 4)},
+}
+_PYTORCHCV_BLOCKS = {
+  name: (
+    f"features.{_UNITS[name]}",
+    pytorchcv.convolutions(part, "conv_list.conv1" if name == "reduction_a" else "conv"),
+  )
+  for name, part in DIALECTS["timm"].table()
+  if isinstance(part, tuple)
+}
+PYTORCHCV = Names(
+  source="pytorchcv",
+  dialect="timm",
+  image_size=299,
+  normalization=IMAGENET,
+  central_fraction=0.875,
+  interpolation="bilinear",
+  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
+  layers={"logits": "output.fc"},
+  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+)
+IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS, PYTORCHCV)

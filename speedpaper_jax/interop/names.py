@@ -1,4 +1,4 @@
-"""What a PyTorch implementation calls the parts of a network; each network's file has the names."""
+"""What an implementation calls the parts of a network; each network's file here has the names."""
 
 import dataclasses
 import importlib
@@ -30,13 +30,15 @@ class Names:
     normalization: the input that its weights expect.
     central_fraction: of the image's short side, that its published accuracy was measured on.
     interpolation: of the resize before.
+    resize: see `EvaluationCrop`.
+    in_torch: whether its networks are PyTorch's.
     blocks: our `ConvBlock`s → theirs; empty where the names are ours with dots.
     layers: our layers outside of `ConvBlock`s → theirs.
     stages: our stages → where theirs are seen.
     aux: our auxiliary heads → the names that their tensors begin with.
     aux_image_size: pixels of the smallest images that their auxiliary heads take.
-    conv: suffix of a block's convolution.
-    batch_norm: suffix of a block's batch normalization.
+    conv: a block's convolution, from their name of the block.
+    batch_norm: a block's batch normalization, likewise.
   """
 
   source: str
@@ -50,8 +52,10 @@ class Names:
   stages: Mapping[str, Tap]
   aux: Mapping[str, str] = dataclasses.field(default_factory=dict)
   aux_image_size: int = 0
-  conv: str = ".conv"
-  batch_norm: str = ".bn"
+  resize: str = "short_side"
+  in_torch: bool = True
+  conv: str = "{}.conv"
+  batch_norm: str = "{}.bn"
 
   def layer(self, ours: str) -> str:
     """Their name of a layer, from the path of ours, such as "conv1/conv" or "logits"."""
@@ -60,11 +64,12 @@ class Names:
     if not self.blocks:
       return ours.replace("/", ".")
     block, _, kind = ours.rpartition("/")
-    return self.blocks[block] + {"conv": self.conv, "batch_norm": self.batch_norm}[kind]
+    pattern = {"conv": self.conv, "batch_norm": self.batch_norm}[kind]
+    return pattern.format(self.blocks[block])
 
 
 def implementations(model: str, dialect: str | None = None) -> list[Names]:
-  """The PyTorch implementations of a network, in one of its dialects or in all."""
+  """The other implementations of a network, in one of its dialects or in all."""
   registry.find_dialect(model, dialect)  # for its error messages
   module = f"speedpaper_jax.interop.{model}"
   if importlib.util.find_spec(module) is None:  # nobody has it in PyTorch

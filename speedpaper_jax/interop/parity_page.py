@@ -9,6 +9,8 @@ _PACKAGES = {
   "torchvision": "torchvision",
   "pretrainedmodels": "pretrainedmodels",
   "facenet": "facenet-pytorch",
+  "pytorchcv": "pytorchcv",
+  "pytorch-fid": "pytorch-fid",
 }
 # Beginning of a row's quantity → column.
 _COLUMNS = {

@@ -17,8 +17,16 @@ _PRETRAINEDMODELS = {
   "inception_v4": "inceptionv4",
   "inception_resnet_v2": "inceptionresnetv2",
 }
+_PYTORCHCV = {
+  "bn_inception": "bninception",
+  "inception_v3": "inceptionv3",
+  "inception_v4": "inceptionv4",
+  "inception_resnet_v1": "inceptionresnetv1",
+  "inception_resnet_v2": "inceptionresnetv2",
+}
 _INSTALL = "pip install torch==2.13.0 && pip install --no-deps -r requirements-references.txt"
-_FORMATS = ("torch", "safetensors")  # of files of weights, which need no network of anybody's
+# Of files of weights, which need no network of anybody's → the extra that brings it.
+_FORMATS = {"torch": "torch", "safetensors": "torch", "h5py": "keras"}
 
 
 def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
@@ -59,6 +67,8 @@ def preprocess(model: str, names: Names, images: np.ndarray) -> Any:
   pixels = torch.from_numpy(images).permute(0, 3, 1, 2).double()
   if names.source == "facenet":
     return import_package("facenet_pytorch").fixed_image_standardization(pixels)
+  if names.source == "pytorch-fid":
+    return 2 * (pixels / 255) - 1
   if names.source == "pretrainedmodels":
     file = importlib.import_module(f"pretrainedmodels.models.{_PRETRAINEDMODELS[model]}")
     settings = file.pretrained_settings[_PRETRAINEDMODELS[model]]["imagenet"]
@@ -68,6 +78,8 @@ def preprocess(model: str, names: Names, images: np.ndarray) -> Any:
   elif names.source == "timm":
     config = import_package("timm").models.get_pretrained_cfg(model)
     scale, mean, std = 1 / 255, config.mean, config.std
+  elif names.source == "pytorchcv":  # its evaluation scripts have them, not the package
+    scale, mean, std = 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   else:
     weights = import_package("torchvision").models.get_model_weights(model).IMAGENET1K_V1
     transforms = weights.transforms()
@@ -95,13 +107,13 @@ def import_package(package: str) -> ModuleType:
   Raises:
     UserError: it is not installed, or does not work with what is.
   """
-  is_format = package.partition(".")[0] in _FORMATS
+  extra = _FORMATS.get(package.partition(".")[0])
   try:
-    if not is_format:
+    if extra is None:
       _import_torchvision()  # as all networks do
     return importlib.import_module(package)
   except (ImportError, RuntimeError) as error:
-    install = extras.install("torch") if is_format else _INSTALL
+    install = _INSTALL if extra is None else extras.install(extra)
     raise UserError(f"{package} cannot be imported ({error}); install it: `{install}`.") from error
 
 
@@ -164,9 +176,37 @@ def _facenet(model: str, num_classes: int, with_aux: bool) -> Any:
   return import_package("facenet_pytorch").InceptionResnetV1(classify=True, num_classes=num_classes)
 
 
+def _pytorchcv(model: str, num_classes: int, with_aux: bool) -> Any:
+  provider = import_package("pytorchcv.model_provider")
+  module = provider.get_model(_PYTORCHCV[model], num_classes=num_classes, pretrained=False)
+  # Its last pool fits one image size; at that size this is the same.
+  module.features.final_pool = import_package("torch").nn.AdaptiveAvgPool2d(1)
+  return module
+
+
+def _pytorch_fid(model: str, num_classes: int, with_aux: bool) -> Any:
+  inception: Any = import_package("pytorch_fid.inception")
+  download = inception.load_state_dict_from_url
+  inception.load_state_dict_from_url = lambda *_, **__: _torchvision_without_aux(1008).state_dict()
+  try:
+    module = inception.fid_inception_v3()
+  finally:
+    inception.load_state_dict_from_url = download
+  module.fc = import_package("torch").nn.Linear(module.fc.in_features, num_classes)
+  return module
+
+
+def _torchvision_without_aux(num_classes: int) -> Any:
+  return import_package("torchvision").models.inception_v3(
+    num_classes=num_classes, aux_logits=False, init_weights=False
+  )
+
+
 _BUILDERS = {
   "timm": _timm,
   "torchvision": _torchvision,
   "pretrainedmodels": _pretrainedmodels,
   "facenet": _facenet,
+  "pytorchcv": _pytorchcv,
+  "pytorch-fid": _pytorch_fid,
 }

@@ -2,14 +2,14 @@
 
 The figures print 1154 and 2048 filters for the linear convolutions of B and C, whose inputs have
 1152 and 2144 channels; a sum needs the inputs' numbers. The network that the authors published
-under this name, `timm`, is another one: it has Inception-v3's stem, one more mixed block, twice as
-many residual blocks and a last convolution.
+under this name, `slim` and `timm`, is another one: it has Inception-v3's stem, one more mixed
+block, twice as many residual blocks and a last convolution.
 """
 
 import dataclasses
 
 from speedpaper_jax.models.blocks import AVG_POOL, MAX_POOL_V, Conv, Part, branch
-from speedpaper_jax.models.dialect import TORCH_BATCH_NORM
+from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, TORCH_BATCH_NORM
 from speedpaper_jax.models.inception_resnet import Dialect, InceptionResNet
 from speedpaper_jax.models.inception_v4 import reduction_a
 from speedpaper_jax.models.inception_v4 import stem as inception_v4_stem
@@ -37,6 +37,13 @@ BLOCK_C = (  # Figure 19, at 8×8×2144
   branch("conv_3x3", Conv(192), Conv(224, (1, 3)), Conv(256, (3, 1))),
 )
 
+MIXED_5B = (  # of the authors' code, at 35×35
+  branch("conv_1x1", Conv(96)),
+  branch("conv_5x5", Conv(48), Conv(64, 5)),
+  branch("double_3x3", Conv(64), Conv(96, 3), Conv(96, 3)),
+  branch("pool_proj", AVG_POOL, Conv(64)),
+)
+
 PUBLISHED_STEM: tuple[tuple[str, Part], ...] = (  # of the authors' code
   ("conv_1a_3x3", Conv(32, 3, strides=2, padding="VALID")),  # 299 → 149
   ("conv_2a_3x3", Conv(32, 3, padding="VALID")),  # 149 → 147
@@ -45,15 +52,7 @@ PUBLISHED_STEM: tuple[tuple[str, Part], ...] = (  # of the authors' code
   ("conv_3b_1x1", Conv(80)),
   ("conv_4a_3x3", Conv(192, 3, padding="VALID")),  # 73 → 71
   ("pool_5a", MAX_POOL_V),  # 71 → 35
-  (
-    "mixed_5b",
-    (
-      branch("conv_1x1", Conv(96)),
-      branch("conv_5x5", Conv(48), Conv(64, 5)),
-      branch("double_3x3", Conv(64), Conv(96, 3), Conv(96, 3)),
-      branch("pool_proj", AVG_POOL, Conv(64)),
-    ),
-  ),
+  ("mixed_5b", MIXED_5B),
 )
 
 DIALECTS = {
@@ -74,12 +73,13 @@ DIALECTS["timm"] = dataclasses.replace(
   has_unscaled_last_block=True,
   last_conv=1536,
 )
+DIALECTS["slim"] = dataclasses.replace(DIALECTS["timm"], batch_norm=SLIM_BATCH_NORM)
 
 
 class InceptionResNetV2(InceptionResNet):
   """Inception-ResNet-v2; see `InceptionResNet`.
 
-  Its pooled features are [N, 2144], in the dialect `timm` [N, 1536].
+  Its pooled features are [N, 2144], in the dialects `timm` and `slim` [N, 1536].
   """
 
   dialect: Dialect = DIALECTS["paper"]

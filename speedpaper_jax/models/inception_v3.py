@@ -6,6 +6,8 @@ the table in the stem: of the three 3×3 convolutions after the first pool, the 
 80 filters, and the last one a second pool.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 
@@ -16,6 +18,7 @@ from speedpaper_jax.models.blocks import (
   Branch,
   Conv,
   Part,
+  Pool,
   apply_part,
   branch,
   fork,
@@ -70,14 +73,18 @@ REDUCTION_7A = (  # Figure 10, 17×17 → 8×8
   branch("pool", MAX_POOL_V),
 )
 
-INCEPTION_7 = (  # Figure 7, at 8×8: the expanded filter bank
-  branch("conv_1x1", Conv(320)),
-  branch("conv_3x3", Conv(384), fork(Conv(384, (1, 3)), Conv(384, (3, 1)))),
-  branch("double_3x3", Conv(448), Conv(384, 3), fork(Conv(384, (1, 3)), Conv(384, (3, 1)))),
-  branch("pool_proj", AVG_POOL, Conv(192)),
-)
 
-TABLE_1: tuple[tuple[str, Part], ...] = (
+def inception_7(pool: Pool) -> tuple[Branch, ...]:
+  """Figure 7, at 8×8: the expanded filter bank."""
+  return (
+    branch("conv_1x1", Conv(320)),
+    branch("conv_3x3", Conv(384), fork(Conv(384, (1, 3)), Conv(384, (3, 1)))),
+    branch("double_3x3", Conv(448), Conv(384, 3), fork(Conv(384, (1, 3)), Conv(384, (3, 1)))),
+    branch("pool_proj", pool, Conv(192)),
+  )
+
+
+TABLE_1: tuple[tuple[str, Part], ...] = (  # without its last block, see `Dialect`
   ("conv_1a_3x3", Conv(32, 3, strides=2, padding="VALID")),  # 299 → 149
   ("conv_2a_3x3", Conv(32, 3, padding="VALID")),  # 149 → 147
   ("conv_2b_3x3", Conv(64, 3)),
@@ -94,15 +101,32 @@ TABLE_1: tuple[tuple[str, Part], ...] = (
   ("mixed_6d", inception_6(160)),
   ("mixed_6e", inception_6(192)),
   ("mixed_7a", REDUCTION_7A),  # 17 → 8
-  ("mixed_7b", INCEPTION_7),
-  ("mixed_7c", INCEPTION_7),
+  ("mixed_7b", inception_7(AVG_POOL)),
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Dialect(CommonDialect):
+  """What implementations of Inception-v3 differ in.
+
+  Attributes:
+    last_pool: of the last block's projection.
+  """
+
+  last_pool: Pool = AVG_POOL
+
+  def table(self) -> tuple[tuple[str, Part], ...]:
+    """Table 1, without its last three rows."""
+    return (*TABLE_1, ("mixed_7c", inception_7(self.last_pool)))
+
+
 DIALECTS = {
-  "slim": CommonDialect(SLIM_BATCH_NORM),
-  "timm": CommonDialect(TORCH_BATCH_NORM, count_padding=True),
-  "torchvision": CommonDialect(TORCH_BATCH_NORM, count_padding=True),
+  "slim": Dialect(SLIM_BATCH_NORM),
+  "timm": Dialect(TORCH_BATCH_NORM, count_padding=True),
+  "torchvision": Dialect(TORCH_BATCH_NORM, count_padding=True),
+  # The network of 2015-12-05, of 1008 classes, that the Fréchet inception distance (arXiv
+  # 1706.08500) is computed with: its last pool takes the largest value.
+  "fid": Dialect(TORCH_BATCH_NORM, last_pool=Pool("max")),
 }
 
 
@@ -119,7 +143,7 @@ class InceptionV3(nn.Module):
 
   num_classes: int = 1000
   settings: LayerSettings = LayerSettings()
-  dialect: CommonDialect = DIALECTS["slim"]
+  dialect: Dialect = DIALECTS["slim"]
   dropout_rate: float = 0.2
   use_aux_heads: bool = True
 
@@ -137,7 +161,7 @@ class InceptionV3(nn.Module):
     """
     settings = self.dialect.apply_to(self.settings)
     x = network_input(images, settings.dtype)
-    for name, part in TABLE_1:
+    for name, part in self.dialect.table():
       x = features.stage(self, name, apply_part(name, part, settings, x, train))
       if name == "mixed_6e" and self.use_aux_heads:
         heads.auxiliary(self, "aux", x, self.num_classes, settings, train)
