@@ -32,7 +32,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument("--model", metavar="NAME", help="such as inception_v4")
   parser.add_argument(
-    "--reference", metavar="PACKAGE", help="timm, torchvision, pretrainedmodels or facenet"
+    "--reference",
+    metavar="PACKAGE",
+    help="timm, torchvision, pretrainedmodels, pytorchcv, facenet, pytorch-fid or keras",
   )
   parser.add_argument("--all", action="store_true", help="every network and package")
   parser.add_argument(
@@ -120,7 +122,7 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
   import numpy as np
 
   from speedpaper_jax.interop import comparison, conversion, files, images
-  from speedpaper_jax.interop.pair import calibrate, make_pair
+  from speedpaper_jax.interop.pair import make_pair
 
   image_size = options.image_size or names.image_size
   batch_size = options.batch_size or (_BATCH_SIZE_WITH_AUX_HEADS if names.aux else _BATCH_SIZE)
@@ -133,15 +135,15 @@ def _compare(options: argparse.Namespace, model: str, names: "Names") -> list["R
   if options.weights is not None:
     state_dict = files.read(options.weights)
     num_classes = conversion.count_classes(state_dict, names) or num_classes
-  pair = make_pair(model, names, num_classes, image_size, state_dict)
-  if state_dict is None:
-    try:
-      calibrate(pair, pictures)
-    except RuntimeError as error:  # PyTorch's, of maps that do not fit
-      raise UserError(
-        f"{names.source}'s {model} cannot take images of {image_size}×{image_size} ({error}); "
-        f"leave --image_size out."
-      ) from error
+  try:
+    pair = make_pair(model, names, num_classes, image_size, state_dict)
+    if state_dict is None:
+      pair.reference.calibrate(pictures)
+  except (RuntimeError, ValueError) as error:  # PyTorch's and Keras's, of maps that do not fit
+    raise UserError(
+      f"{names.source}'s {model} cannot take images of {image_size}×{image_size} ({error}); "
+      f"leave --image_size out."
+    ) from error
   labels = np.arange(count) * 37 % num_classes
   if options.dtype == "float32":
     return comparison.compare_float32(pair, pictures[:batch_size], labels[:batch_size])

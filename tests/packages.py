@@ -6,6 +6,7 @@ without. Where REFERENCES=required is set, as in CI, nothing is skipped for lack
 
 import importlib.util
 import os
+import warnings
 
 import pytest
 
@@ -16,9 +17,26 @@ def require(*sources):
   if sources:
     packages.append("torchvision")  # all of them import it
   for package in packages:
-    package = {"facenet": "facenet_pytorch"}.get(package, package)
+    package = {"facenet": "facenet_pytorch", "pytorch-fid": "pytorch_fid"}.get(package, package)
     if importlib.util.find_spec(package) is None:
       message = f"{package} is not installed; requirements-references.txt has it"
       if os.environ.get("REFERENCES") == "required":
         pytest.fail(message)
       pytest.skip(message)
+
+
+def saved_by_keras(model, path, num_classes=10):
+  """Saves one of Keras's own networks with random weights, in the form that the ending names."""
+  os.environ["KERAS_BACKEND"] = "jax"
+  import keras
+
+  keras.utils.set_random_seed(0)
+  build = {
+    "inception_v3": keras.applications.InceptionV3,
+    "inception_resnet_v2": keras.applications.InceptionResNetV2,
+  }[model]
+  network = build(weights=None, input_shape=(75, 75, 3), classes=num_classes)
+  save = network.save_weights if path.name.endswith(".weights.h5") else network.save
+  with warnings.catch_warnings(action="ignore"):  # it would like its newest format
+    save(path)
+  return path

@@ -19,7 +19,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory, prediction
 from speedpaper_jax.interop import conversion, files, images, references, tensors
 from speedpaper_jax.interop.names import implementation
-from speedpaper_jax.interop.pair import calibrate, make_pair
+from speedpaper_jax.interop.pair import make_pair
 from speedpaper_jax.steps import build
 from speedpaper_jax.training import fine_tuning
 
@@ -325,11 +325,11 @@ def sure_network(model, names):
   if model == "inception_v4":
     # With random weights timm's own float32 is 9e-4 off. Fewer units at 0 amplify rounding less.
     with torch.no_grad():
-      for part in pair.reference.modules():
+      for part in pair.reference.module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
           part.bias.add_(1)
-  calibrate(pair, images.of_photograph(4, names.image_size))
-  module = pair.reference.float()
+  pair.reference.calibrate(images.of_photograph(4, names.image_size))
+  module = pair.reference.module.float()
   with torch.no_grad():
     module.get_submodule(names.layers["logits"]).weight.mul_(3)
   return module

@@ -4,7 +4,6 @@ Deep networks with batch normalization amplify rounding, so equality is judged i
 float32 our error is set beside the other package's own.
 """
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -15,17 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from speedpaper_jax.interop import references
-from speedpaper_jax.interop.pair import Pair
-from speedpaper_jax.interop.training import (
+from speedpaper_jax.interop.measurements import (
   OPTIMIZERS,
   STEPS,
   Arrays,
   Gradients,
-  OurTraining,
-  TheirTraining,
   learning_rate,
 )
+from speedpaper_jax.interop.pair import Pair
+from speedpaper_jax.interop.training import OurTraining
 from speedpaper_jax.models import features
 
 TOLERANCE = 1e-8  # of whatever is judged in float64
@@ -74,7 +71,7 @@ def compare_evaluation(pair: Pair, images: np.ndarray) -> list[Row]:
     pair: with calibrated or trained weights.
     images: RGB, uint8 [N, H, W, 3].
   """
-  theirs, their_stages = _reference_evaluation(pair, images, "float64")
+  theirs, their_stages = pair.reference.evaluate(images, "float64")
   with jax.enable_x64(True):
     ours, our_stages = _our_evaluation(pair, images, jnp.float64)
   spread = _spread(theirs)
@@ -106,8 +103,8 @@ class TrainingComparison:
     self._noise = _zero_gradients(pair)
     with jax.enable_x64(True):
       self._ours = OurTraining(pair, jnp.float64)
-    self._theirs = TheirTraining(pair, "float64")
-    self._their_first = self._theirs.gradients(images[0], labels[0])
+    self._theirs = pair.reference
+    self._their_first = self._theirs.gradients(images[0], labels[0], "float64")
 
   def step(self) -> list[Row]:
     """Compares what the first batch gives: loss, logits, running statistics, gradients."""
@@ -127,7 +124,7 @@ class TrainingComparison:
       for name in OPTIMIZERS:
         both = zip(
           self._ours.train(name, rate, self._images, self._labels),
-          self._theirs.train(name, rate, self._images, self._labels),
+          self._theirs.train(name, rate, self._images, self._labels, "float64"),
           strict=True,
         )
         for step, (ours, theirs) in enumerate(both, start=1):
@@ -150,8 +147,8 @@ def compare_float32(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[
     images: RGB, uint8 [N, H, W, 3].
     labels: [N].
   """
-  exact, _ = _reference_evaluation(pair, images, "float64")
-  theirs, _ = _reference_evaluation(pair, images, "float32")
+  exact, _ = pair.reference.evaluate(images, "float64")
+  theirs, _ = pair.reference.evaluate(images, "float32")
   ours, _ = _our_evaluation(pair, images, jnp.float32)
   spread = _spread(exact)
   rows = [
@@ -159,8 +156,8 @@ def compare_float32(pair: Pair, images: np.ndarray, labels: np.ndarray) -> list[
       "logits", _largest(ours - exact) / spread, reference_error=_largest(theirs - exact) / spread
     )
   ]
-  exact_step = TheirTraining(pair, "float64").gradients(images, labels)
-  their_step = TheirTraining(pair, "float32").gradients(images, labels)
+  exact_step = pair.reference.gradients(images, labels, "float64")
+  their_step = pair.reference.gradients(images, labels, "float32")
   our_step = OurTraining(pair, jnp.float32).gradients(images, labels)
   their_error = abs(their_step.loss / exact_step.loss - 1)
   our_error = abs(our_step.loss / exact_step.loss - 1)
@@ -189,28 +186,6 @@ def _our_evaluation(pair: Pair, images: np.ndarray, dtype: Any) -> tuple[np.ndar
 @functools.partial(jax.jit, static_argnums=0)
 def _inference(network: nn.Module, variables: Any, inputs: jax.Array) -> Any:
   return network.apply(variables, inputs, train=False, mutable=[features.FEATURES])
-
-
-def _reference_evaluation(pair: Pair, images: np.ndarray, dtype: str) -> tuple[np.ndarray, Arrays]:
-  torch = references.import_package("torch")
-  torch_dtype = getattr(torch, dtype)
-  module = copy.deepcopy(pair.reference).to(torch_dtype).eval()
-  seen: Arrays = {}
-
-  def keep(stage: str, tensor: Any) -> None:
-    # A copy, since later layers may work in place.
-    seen[stage] = tensor.detach().permute(0, 2, 3, 1).numpy().copy()
-
-  for stage, tap in pair.names.stages.items():
-    tapped = module.get_submodule(tap.module)
-    if tap.at_input:
-      tapped.register_forward_pre_hook(lambda _, inputs, stage=stage: keep(stage, inputs[0]))
-    else:
-      tapped.register_forward_hook(lambda _, __, output, stage=stage: keep(stage, output))
-  inputs = references.preprocess(pair.model, pair.names, images).to(torch_dtype)
-  with torch.no_grad():
-    logits, _ = references.split_logits(pair.names, module(inputs))
-  return logits.numpy(), seen
 
 
 def _compare_gradients(ours: Gradients, theirs: Gradients, noise: set[str]) -> list[Row]:
@@ -250,7 +225,7 @@ def _zero_gradients(pair: Pair) -> set[str]:
     biases = {f"{pair.names.layer(f'{block}/conv')}.bias" for block in pair.names.blocks}
   if getattr(pair.network.dialect, "has_unscaled_last_block", False):
     biases.add(f"{pair.names.layer('block_c_last/linear')}.bias")
-  return biases & {name for name, _ in pair.reference.named_parameters()}
+  return biases & pair.reference.parameters().keys()
 
 
 def _spread(logits: np.ndarray) -> float:

@@ -270,12 +270,12 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
 
 def _names_of(model: str, dialect: str | None, state_dict: Mapping[str, np.ndarray]) -> Names:
   """The implementation of whose tensors the most are there; the first of those with as many."""
-  candidates = [
-    *implementations(model, dialect),
-    own_names(model, dialect or registry.dialects(model)[0]),
-  ]
-  present = [_count_present(model, names, state_dict) for names in candidates]
-  best = [names for names, count in zip(candidates, present, strict=True) if count == max(present)]
+  ours = own_names(model, dialect or registry.dialects(model)[0])
+  available = implementations(model, dialect)
+  present = [_count_present(model, names, state_dict) for names in available]
+  if _count_present(model, ours, state_dict) > max(present, default=-1):
+    return ours
+  best = [names for names, count in zip(available, present, strict=True) if count == max(present)]
   dialects = list(dict.fromkeys(names.dialect for names in best))
   if len(dialects) > 1:
     raise UserError(f"Name whose {model} it is with --dialect; valid: {', '.join(dialects)}.")

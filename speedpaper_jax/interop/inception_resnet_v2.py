@@ -108,6 +108,7 @@ _KERAS_RESIDUAL = {
     (block for block in RESIDUAL_BLOCKS if block.startswith(f"block_{letter}_")), start=1
   )
 }
+_KERAS_NUMBERS = keras.numbered(keras.convolutions((*_SLIM.stem, *blocks_of(_SLIM).items())))
 KERAS = Names(
   source="keras",
   dialect="slim",
@@ -116,7 +117,7 @@ KERAS = Names(
   central_fraction=1.0,
   resize="squash",
   interpolation="bilinear",
-  blocks=keras.numbered(keras.convolutions((*_SLIM.stem, *blocks_of(_SLIM).items()))),
+  blocks=_KERAS_NUMBERS,
   layers={
     **{f"{block}/linear": f"{theirs}_conv" for block, theirs in _KERAS_RESIDUAL.items()},
     "conv_last/conv": "conv_7b",
@@ -124,16 +125,14 @@ KERAS = Names(
     "logits": "predictions",
   },
   stages={
+    **keras.stages_of(_KERAS_NUMBERS),
     "mixed_5b": Tap("mixed_5b"),
     "reduction_a": Tap("mixed_6a"),
     "reduction_b": Tap("mixed_7a"),
     "conv_last": Tap("conv_7b_ac"),
-    # The last one has no activation, whose output would have a name.
-    **{
-      block: Tap(f"{theirs}_ac")
-      for block, theirs in _KERAS_RESIDUAL.items()
-      if block != "block_c_last"
-    },
+    **{block: Tap(f"{theirs}_ac") for block, theirs in _KERAS_RESIDUAL.items()},
+    # It has no activation; what precedes one elsewhere is its output.
+    "block_c_last": Tap(f"custom_scale_layer_{len(_KERAS_RESIDUAL)}"),
   },
   conv=keras.CONV,
   batch_norm=keras.BATCH_NORM,

@@ -153,6 +153,7 @@ PYTORCHCV = Names(
   stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
 )
 
+_KERAS_NUMBERS = keras.numbered(keras.convolutions(DIALECTS["slim"].table()))
 KERAS = Names(
   source="keras",
   dialect="slim",
@@ -161,9 +162,12 @@ KERAS = Names(
   central_fraction=1.0,
   resize="squash",
   interpolation="bilinear",
-  blocks=keras.numbered(keras.convolutions(DIALECTS["slim"].table())),
+  blocks=_KERAS_NUMBERS,
   layers={"logits": "predictions"},
-  stages={name: Tap(f"mixed{number}") for number, name in enumerate(BLOCKS)},
+  stages={
+    **keras.stages_of(_KERAS_NUMBERS),
+    **{name: Tap(f"mixed{number}") for number, name in enumerate(BLOCKS)},
+  },
   conv=keras.CONV,
   batch_norm=keras.BATCH_NORM,
   in_torch=False,

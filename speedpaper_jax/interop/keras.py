@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from speedpaper_jax.interop.names import Tap
 from speedpaper_jax.models.blocks import Branch, Conv, Fork, Part
 
 # Of the number of a block, as `keras_files` counts.
@@ -32,6 +33,11 @@ def in_branches(branches: tuple[Branch, ...]) -> list[str]:
   return names
 
 
-def numbered(convolutions: Iterable[str]) -> Mapping[str, str]:
+def numbered(convolutions: Iterable[str]) -> dict[str, str]:
   """Our convolutions → Keras's numbers."""
   return {name: str(number) for number, name in enumerate(convolutions, start=1)}
+
+
+def stages_of(numbers: Mapping[str, str]) -> dict[str, Tap]:
+  """Stages that are convolutions outside of blocks, at their activations."""
+  return {name: Tap(f"activation_{number}") for name, number in numbers.items() if "/" not in name}

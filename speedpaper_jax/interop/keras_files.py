@@ -8,7 +8,7 @@ import io
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,13 +20,12 @@ from speedpaper_jax.interop.tensors import StateDict
 
 BEGINNING = b"\x89HDF"
 _WEIGHTS_IN_ARCHIVE = "model.weights.h5"
-# Of arrays with that many axes, the first and the second.
-_LINEAR = ("weight", "bias")
+# PyTorch's names of a batch normalization's arrays, by their number: without γ there are three.
 _BATCH_NORM = {
   3: ("bias", "running_mean", "running_var"),
   4: ("weight", "bias", "running_mean", "running_var"),
 }
-_NUMBERED = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?")
+_NUMBERED = re.compile(r"(conv2d|batch_normalization|activation|custom_scale_layer)(?:_(\d+))?")
 
 
 def is_archive(path: pathlib.Path) -> bool:
@@ -34,7 +33,7 @@ def is_archive(path: pathlib.Path) -> bool:
   try:
     with zipfile.ZipFile(path) as archive:
       return _WEIGHTS_IN_ARCHIVE in archive.namelist()
-  except (zipfile.BadZipFile, NotImplementedError):
+  except Exception:  # it raises many kinds for damaged files, which PyTorch then reports
     return False
 
 
@@ -63,12 +62,20 @@ def read(path: pathlib.Path) -> StateDict:
     raise UserError(f"{path} is damaged, or no weights of Keras's: {reason}.") from error
   if not layers:
     raise UserError(f"{path} holds no weights; save them with model.save_weights(…).")
-  numbers = _numbers(layers)
-  return {
-    f"{numbers[layer]}.{leaf}": values
-    for layer, arrays in layers.items()
-    for leaf, values in _leaves(layer, arrays, path).items()
-  }
+  number = numbers(layers)
+  state_dict = {}
+  for layer, arrays in layers.items():
+    shapes = [values.shape for values in arrays]
+    try:
+      leaves = leaf_names(shapes)
+    except ValueError:
+      listed = ", ".join(str(list(shape)) for shape in shapes)
+      raise UserError(
+        f"The layer '{layer}' of {path} is of no known kind: its arrays are {listed}."
+      ) from None
+    for leaf, values in zip(leaves, arrays, strict=True):
+      state_dict[f"{number[layer]}.{leaf}"] = to_torch(values)
+  return state_dict
 
 
 def _open(path: pathlib.Path) -> Any:
@@ -107,7 +114,7 @@ def _text(name: str | bytes) -> str:
   return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _numbers(layers: Mapping[str, Any]) -> dict[str, str]:
+def numbers(layers: Iterable[str]) -> dict[str, str]:
   """Layer → its name with a number that does not depend on the process."""
   found = {name: match for name in layers if (match := _NUMBERED.fullmatch(name))}
   names = {name: name for name in layers}
@@ -120,14 +127,28 @@ def _numbers(layers: Mapping[str, Any]) -> dict[str, str]:
   return names
 
 
-def _leaves(layer: str, arrays: list[np.ndarray], path: pathlib.Path) -> StateDict:
-  """PyTorch's names and layout, by how many arrays there are and of how many axes."""
-  axes = arrays[0].ndim
-  if axes == 1 and len(arrays) in _BATCH_NORM:
-    return dict(zip(_BATCH_NORM[len(arrays)], arrays, strict=True))
-  if axes in (2, 4) and len(arrays) <= len(_LINEAR):
-    kernel, *bias = arrays
-    kernel = kernel.transpose((1, 0) if axes == 2 else (3, 2, 0, 1))
-    return dict(zip(_LINEAR, [kernel, *bias], strict=False))
-  shapes = ", ".join(str(list(values.shape)) for values in arrays)
-  raise UserError(f"The layer '{layer}' of {path} is of no known kind: its arrays are {shapes}.")
+def leaf_names(shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+  """PyTorch's names of a layer's arrays.
+
+  Args:
+    shapes: in Keras's order.
+
+  Raises:
+    ValueError: they are those of no convolution, fully connected layer or batch normalization.
+  """
+  axes = [len(shape) for shape in shapes]
+  if set(axes) == {1} and len(axes) in _BATCH_NORM:
+    return _BATCH_NORM[len(axes)]
+  if axes in ([2], [4], [2, 1], [4, 1]):
+    return ("weight", "bias")[: len(axes)]
+  raise ValueError("no known kind of layer")
+
+
+def to_torch(values: np.ndarray) -> np.ndarray:
+  """[height, width, in, out] → [out, in, height, width], [in, out] → [out, in]."""
+  return values.transpose({1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[values.ndim])
+
+
+def from_torch(values: np.ndarray) -> np.ndarray:
+  """The inverse of `to_torch`."""
+  return values.transpose({1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[values.ndim])

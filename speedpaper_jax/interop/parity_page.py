@@ -11,6 +11,7 @@ _PACKAGES = {
   "facenet": "facenet-pytorch",
   "pytorchcv": "pytorchcv",
   "pytorch-fid": "pytorch-fid",
+  "keras": "keras",
 }
 # Beginning of a row's quantity → column.
 _COLUMNS = {

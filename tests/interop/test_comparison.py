@@ -10,7 +10,9 @@ from packages import require
 from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop import comparison, images, references
 from speedpaper_jax.interop.names import implementation
-from speedpaper_jax.interop.pair import calibrate, make_pair
+from speedpaper_jax.interop.pair import make_pair
+from speedpaper_jax.interop.torch_reference import TorchReference
+from speedpaper_jax.models.blocks import AVG_POOL
 
 pytestmark = pytest.mark.slow
 CLASSES, BATCH = 10, 8
@@ -21,7 +23,7 @@ def calibrated(model, source, image_size):
   pictures = images.of_photograph(BATCH, image_size)
   require(source)
   pair = make_pair(model, implementation(model, source), CLASSES, image_size)
-  calibrate(pair, pictures)
+  pair.reference.calibrate(pictures)
   return pair, pictures
 
 
@@ -110,8 +112,9 @@ class TestBNInception:
   def test_random_running_statistics_do_not_count(self, pair_and_images):
     """With those all images give the same logits, and equality would mean nothing."""
     pair, pictures = pair_and_images
-    reference = references.build("bn_inception", pair.names, CLASSES, with_aux=False)
-    pair = dataclasses.replace(pair, reference=reference.double().eval())
+    module = references.build("bn_inception", pair.names, CLASSES, with_aux=False)
+    reference = TorchReference("bn_inception", pair.names, module)
+    pair = dataclasses.replace(pair, reference=reference)
     assert "spread of logits" in exceeded(comparison.compare_evaluation(pair, pictures))
 
 
@@ -125,6 +128,33 @@ def test_the_last_residual_block_has_a_bias_without_gradient(model, source):
   assert exceeded(rows) == set()
   (zero,) = (row for row in rows if row.quantity.startswith("gradients that are zero"))
   assert (zero.quantity, zero.where) == ("gradients that are zero (1)", "block8.conv2d.bias")
+
+
+@pytest.mark.parametrize(
+  ("model", "source", "image_size"),
+  [
+    ("bn_inception", "pytorchcv", 64),
+    ("inception_v3", "pytorch-fid", 75),
+    ("inception_v3", "keras", 75),
+  ],
+)
+def test_one_step_of_training(model, source, image_size):
+  """Of the packages that no other test here compares with."""
+  pair, pictures = calibrated(model, source, image_size)
+  assert exceeded(comparison.compare_evaluation(pair, pictures)) == set()
+  assert exceeded(first_step(pair, pictures)) == set()
+
+
+def test_the_pool_of_the_last_block_counts():
+  pair, pictures = calibrated("inception_v3", "pytorch-fid", 107)  # its last maps are 2×2
+  wrong = with_dialect(pair, last_pool=AVG_POOL)
+  (stages,) = (
+    row
+    for row in comparison.compare_evaluation(wrong, pictures)
+    if row.quantity.startswith("stages")
+  )
+  assert not stages.passed
+  assert stages.where == "mixed_7c"
 
 
 def test_residual_scale():
@@ -142,7 +172,8 @@ def test_order_of_auxiliary_heads():
   pair, pictures = calibrated("googlenet", "torchvision", 64)
   assert exceeded(first_step(pair, pictures)) == set()
   names = dataclasses.replace(pair.names, aux=dict(reversed(pair.names.aux.items())))
-  swapped = dataclasses.replace(pair, names=names)
+  reference = TorchReference("googlenet", names, pair.reference.module)
+  swapped = dataclasses.replace(pair, names=names, reference=reference)
   found = exceeded(first_step(swapped, pictures))
   # Both weigh the same in the loss, which therefore cannot tell.
   assert found == {"aux1 in training", "aux2 in training"}

@@ -168,7 +168,6 @@ class TestMistakes:
   @pytest.mark.parametrize(
     ("content", "message"),
     [
-      (b"\x89HDF\r\n\x1a\n", "is a file of HDF5, as Keras writes; save the weights with PyTorch."),
       (b"version https://git-lfs.github.com/spec/v1\noid ...", "is a pointer of Git LFS; fetch"),
       (b"<!DOCTYPE html><html>", "is a web page; download the file itself."),
     ],

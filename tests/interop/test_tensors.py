@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from packages import require
+from packages import require, saved_by_keras
 
 from speedpaper_jax import models
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interop import references, tensors
+from speedpaper_jax.interop import files, references, tensors
 from speedpaper_jax.interop.conversion import create_network
-from speedpaper_jax.interop.names import implementations, own_names
+from speedpaper_jax.interop.names import implementation, implementations, own_names
 from speedpaper_jax.models import registry
 
 PAIRS = [
@@ -40,14 +40,19 @@ def state_dict_of(table):
 
 
 @pytest.mark.parametrize(("model", "names"), PAIRS)
-def test_the_tensors_are_those_of_the_package(model, names):
+def test_the_tensors_are_those_of_the_package(model, names, tmp_path):
   """Names, shapes and number of all of them, and the way there and back."""
   require(names.source)
-  module = references.build(model, names, 10, with_aux=True)
-  state_dict = {name: values.numpy() for name, values in module.state_dict().items()}
+  if names.in_torch:
+    module = references.build(model, names, 10, with_aux=True)
+    state_dict = {name: values.numpy() for name, values in module.state_dict().items()}
+  else:
+    state_dict = files.read(saved_by_keras(model, tmp_path / "it.h5"))
   table = table_of(model, names)
   variables = tensors.from_torch(state_dict, table, "it")
   again = tensors.to_torch(variables, table, tensors.steps_of(state_dict))
+  if not names.in_torch:
+    again = {name: values for name, values in again.items() if name in state_dict}
   assert again.keys() == state_dict.keys()
   for name, values in state_dict.items():
     assert again[name].dtype == values.dtype, name
@@ -95,7 +100,7 @@ class TestMistakes:
   @pytest.fixture(scope="class")
   @classmethod
   def table(cls):
-    (names,) = implementations("bn_inception")
+    names = implementation("bn_inception", "pretrainedmodels")
     return table_of("bn_inception", names)
 
   @pytest.fixture
@@ -162,7 +167,7 @@ class TestSteps:
 
 
 def test_the_networks_shapes_are_taken_without_computing_anything():
-  (names,) = implementations("bn_inception")
+  names = implementation("bn_inception", "pretrainedmodels")
   table = tensors.tensors(
     models.create("bn_inception", "pretrainedmodels", num_classes=1001), names, 224
   )
