@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import pathlib
 from collections.abc import Sequence
 
@@ -33,7 +32,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     required=True,
     type=pathlib.Path,
     metavar="PATH",
-    help="a checkpoint of PyTorch's or .safetensors; with --to=torch a model directory",
+    help="a checkpoint of PyTorch's, .safetensors, or Keras's .h5 or .keras; with --to=torch a "
+    "model directory",
   )
   parser.add_argument(
     "--weights_key",
@@ -91,11 +91,11 @@ def main(options: argparse.Namespace) -> None:
 
 
 def _to_jax(options: argparse.Namespace) -> None:
-  from speedpaper_jax.data.crop import EvaluationCrop
+  import dataclasses
+
   from speedpaper_jax.data.normalization import Normalization
-  from speedpaper_jax.data.preprocessing import Preprocessing
   from speedpaper_jax.inference import model_directory
-  from speedpaper_jax.interop import conversion, files
+  from speedpaper_jax.interop import conversion, directories, files
 
   if options.model is None:
     raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
@@ -118,26 +118,13 @@ def _to_jax(options: argparse.Namespace) -> None:
     tuple(options.mean or names.normalization.mean),
     tuple(options.std or names.normalization.std),
   )
-  crop = EvaluationCrop(
-    image_size=names.image_size,
-    central_fraction=names.central_fraction,
-    resize="short_side",
-    interpolation=names.interpolation,
-  )
-  description = model_directory.ModelDescription(
-    name=options.model,
-    dialect=names.dialect,
-    num_classes=weights.num_classes,
-    class_names=_fit_class_names(class_names, weights.num_classes, options.class_names),
-    preprocessing=Preprocessing(crop, normalization),
-    source=f"{options.weights.name} in PyTorch, SHA-256 {_sha256(options.weights)}",
-  )
-  model_directory.write(
+  directories.write(
     options.out,
-    conversion.config_of(options.model, weights, crop),
-    description.to_json(),
-    weights.variables,
-    step=weights.steps,
+    options.model,
+    weights,
+    dataclasses.replace(names.preprocessing, normalization=normalization),
+    _fit_class_names(class_names, weights.num_classes, options.class_names),
+    f"{options.weights.name}, SHA-256 {directories.sha256(options.weights)}",
   )
   classes = f"{weights.num_classes} classes" if weights.num_classes else "no classes"
   dropped = ", background class dropped" if weights.dropped_background else ""
@@ -200,11 +187,6 @@ def _fit_class_names(
     _BACKGROUND: ["background", *class_names()],
   }
   return imagenet.get(num_classes, [])
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "directory",
     type=pathlib.Path,
     metavar="DIR",
-    help="directory of a training run, or of converted weights",
+    help="directory of a training run or of converted weights, or the name of published ones",
   )
   directory.required = False  # a sentence below asks for it
   parser.add_argument("--split", metavar="NAME", help="split to evaluate (default: the run's)")
@@ -72,12 +72,13 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.distributed import hosts, parallel
   from speedpaper_jax.inference import model_directory
   from speedpaper_jax.inference.evaluation import Evaluator, needs_population_statistics
+  from speedpaper_jax.interop import published
   from speedpaper_jax.storage.run_data import Images, RunData
   from speedpaper_jax.training.progress import format_evaluation
 
   hosts.from_main(lambda: output_files.check_all({"--json": options.json}))
   mesh = parallel.make_mesh()
-  path = options.directory
+  path = hosts.in_all(lambda: published.model_directory(options.directory))
   model = model_directory.load(path, mesh, hosts.from_main(lambda: _step(path, options.step)))
   if not model.description.num_classes:
     raise UserError(f"The network in '{path}' gives features, not classes, to evaluate.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -75,6 +76,18 @@ def test_flags_stand_anywhere(directory, images, run_predict):
   assert len(expected.splitlines()) == 2 * (1 + 2)
 
 
+def test_without_images_it_takes_those_of_the_package(directory, run_predict):
+  printed = run_predict(directory, "--top=1")
+  named = [line.rpartition("/")[2] for line in printed.out.splitlines()[::2]]
+  assert named == ["cat.jpg", "coffee.jpg", "rocket.jpg"]
+  assert printed.err.startswith("Note: no image is named; these photographs come with the package")
+
+
+def test_the_time_is_told_beside_the_table(directory, images, run_predict):
+  last = run_predict(directory, images).err.splitlines()[-1]
+  assert re.fullmatch(r"\d+\.\d ms an image, of the network alone and compiled, on 8 × cpu\.", last)
+
+
 def test_json(directory, images, run_predict, tmp_path):
   table = run_predict(directory, images / "03.png", f"--json={tmp_path}/x.json").out.splitlines()
   ((path, candidates),) = json.loads((tmp_path / "x.json").read_text()).items()
@@ -123,10 +136,19 @@ def test_what_is_left_out_of_a_directory_is_told(directory, images, run_predict,
 
 
 class TestMistakes:
-  @pytest.mark.parametrize("arguments", [[], ["run"]])
-  def test_no_image(self, run_predict, arguments):
-    with pytest.raises(UserError, match="Name a model directory and images"):
-      run_predict(*arguments)
+  def test_nothing_named(self, run_predict):
+    with pytest.raises(UserError, match="Name a model directory and images, or published weights"):
+      run_predict()
+
+  def test_weights_that_nobody_has_published(self, run_predict):
+    with pytest.raises(UserError, match=r"no published weights 'timm/inception_v5'\. Did you mean"):
+      run_predict("--weights=timm/inception_v5")
+
+  def test_a_file_of_an_unknown_network(self, images, run_predict):
+    with pytest.raises(UserError, match=r"Name the network that '.*00.png' is of, as in --model="):
+      run_predict(f"--weights={images}/00.png")
+    with pytest.raises(UserError, match="--dialect belongs to --model"):
+      run_predict(f"--weights={images}/00.png", "--dialect=timm")
 
   def test_not_a_model_directory(self, images, run_predict):
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):

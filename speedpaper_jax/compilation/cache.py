@@ -9,6 +9,7 @@ import zlib
 from typing import Any
 
 from speedpaper_jax import errors
+from speedpaper_jax.files import user_cache
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -43,8 +44,7 @@ def _own_directory() -> pathlib.Path:
     OSError: it cannot be made.
     RuntimeError: nobody knows where the user is at home.
   """
-  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-  directory = cache / "speedpaper_jax" / "xla"
+  directory = user_cache.path("xla")
   directory.mkdir(parents=True, exist_ok=True)
   return directory
 

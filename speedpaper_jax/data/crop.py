@@ -6,7 +6,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from speedpaper_jax.data import decode
+from speedpaper_jax.data import decode, sampling
 from speedpaper_jax.files import rules
 
 # Left, top, right and bottom as fractions of the image, so that a box fits every decoded scale.
@@ -15,10 +15,16 @@ Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
 RESIZES = ("squash", "short_side")
-INTERPOLATIONS = {
+_ANTIALIASED = {
   "bilinear": Image.Resampling.BILINEAR,
   "bicubic": Image.Resampling.BICUBIC,
 }
+# Their values are not rounded.
+_SAMPLED = {
+  "bilinear_pytorch": sampling.half_pixel_centers,
+  "bilinear_tensorflow1": sampling.corners,
+}
+INTERPOLATIONS = (*_ANTIALIASED, *_SAMPLED)
 # A small one would enlarge the whole image so much that it does not fit the memory.
 SMALLEST_FRACTION = 0.1
 _ATTEMPTS = 10
@@ -35,7 +41,8 @@ class EvaluationCrop:
     resize: "squash" keeps that fraction of both sides and distorts the aspect, as TF-slim does;
       "short_side" keeps the aspect and cuts the long side more, as torchvision and timm do: the
       short side is resized to image_size / central_fraction and the middle cut out.
-    interpolation: "bilinear" or "bicubic", Pillow's, which are antialiased.
+    interpolation: "bilinear" or "bicubic", Pillow's, which are antialiased; "bilinear_pytorch" or
+      "bilinear_tensorflow1", which are not and give float32, see `sampling`.
   """
 
   image_size: int
@@ -58,29 +65,43 @@ class EvaluationCrop:
       image: encoded, or uint8 `[H, W, C]`.
 
     Returns:
-      RGB, uint8 `[image_size, image_size, 3]`.
+      RGB `[image_size, image_size, 3]` of `dtype`, from 0 to 255.
 
     Raises:
       decode.DecodeError: the image is damaged.
     """
     rgb = decode.to_rgb(decode.open_image(image))
-    resampling = INTERPOLATIONS[self.interpolation]
     if self.resize == "short_side":
-      return np.asarray(self._resize_short_side(rgb, resampling))
+      return self._resize_short_side(rgb)
     margin = (1 - self.central_fraction) / 2
+    if self.interpolation in _SAMPLED:
+      left, top = round(margin * rgb.width), round(margin * rgb.height)
+      middle = rgb.crop((left, top, rgb.width - left, rgb.height - top))
+      return self._resize(middle, self.image_size, self.image_size)
     box = (margin, margin, 1 - margin, 1 - margin)
+    resampling = _ANTIALIASED[self.interpolation]
     return np.asarray(resize_box(rgb, box, self.image_size, resampling))
 
-  def _resize_short_side(self, rgb: Image.Image, resampling: Image.Resampling) -> Image.Image:
+  @property
+  def dtype(self) -> type[np.generic]:
+    """Of the pixels: uint8, or float32 where they are not rounded."""
+    return np.float32 if self.interpolation in _SAMPLED else np.uint8
+
+  def _resize_short_side(self, rgb: Image.Image) -> np.ndarray:
     """Rounds sizes and corner as torchvision does."""
     rgb = _shortened(rgb)
     short = math.floor(self.image_size / self.central_fraction)
     long = int(short * max(rgb.size) / min(rgb.size))
+    width, height = (short, long) if rgb.width <= rgb.height else (long, short)
     # Not the box alone, which Pillow rounds to float32 and so to other pixels.
-    rgb = rgb.resize((short, long) if rgb.width <= rgb.height else (long, short), resampling)
-    left = round((rgb.width - self.image_size) / 2)
-    top = round((rgb.height - self.image_size) / 2)
-    return rgb.crop((left, top, left + self.image_size, top + self.image_size))
+    resized = self._resize(rgb, width, height)
+    left, top = (round((side - self.image_size) / 2) for side in (width, height))
+    return resized[top : top + self.image_size, left : left + self.image_size]
+
+  def _resize(self, rgb: Image.Image, width: int, height: int) -> np.ndarray:
+    if self.interpolation in _SAMPLED:
+      return sampling.resize(np.asarray(rgb), height, width, _SAMPLED[self.interpolation])
+    return np.asarray(rgb.resize((width, height), _ANTIALIASED[self.interpolation]))
 
 
 def _shortened(rgb: Image.Image) -> Image.Image:

@@ -31,7 +31,7 @@ class Batch(TypedDict):
   """One host's rows of a global batch.
 
   Attributes:
-    image: RGB, uint8 `[n, size, size, 3]`.
+    image: RGB `[n, size, size, 3]`; uint8, or the crop's dtype in evaluation.
     label: class numbers, int32 `[n]`.
     mask: float32 `[n]`; 1 is an example, 0 is padding or an image that cannot be decoded.
   """
@@ -79,7 +79,11 @@ def train_batches(
 
   def example(index: int, rng: np.random.Generator) -> Row:
     row = _example(
-      split, index, image_size, lambda image: augment(image, image_size, augmentation, rng)
+      split,
+      index,
+      image_size,
+      np.uint8,
+      lambda image: augment(image, image_size, augmentation, rng),
     )
     if len(split.undecodable) == len(split):
       raise UserError(f"None of the {len(split):,} images to train on can be decoded.")
@@ -125,8 +129,8 @@ def eval_batches(
   def row(index: int) -> Row:
     position = _global_row(index, rows, host_index, host_count)
     if position >= len(split):
-      return _empty_example(crop.image_size)
-    return _example(split, position, crop.image_size, crop)
+      return _empty_example(crop.image_size, crop.dtype)
+    return _example(split, position, crop.image_size, crop.dtype, crop)
 
   batches = math.ceil(len(split) / batch_size)
   return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split)
@@ -136,6 +140,7 @@ def _example(
   split: Split,
   index: int,
   image_size: int,
+  dtype: type[np.generic],
   preprocess: Callable[[bytes | np.ndarray], np.ndarray],
 ) -> Row:
   """One row of a batch; an empty one, with one warning, where the record is damaged."""
@@ -146,7 +151,7 @@ def _example(
     if index not in split.undecodable:
       split.undecodable.add(index)
       warn(f"{name_of(split.records, index)} cannot be decoded and is left out: {error}")
-    return _empty_example(image_size)
+    return _empty_example(image_size, dtype)
   label = record["label"]
   if not 0 <= label < split.num_classes:
     name = name_of(split.records, index)
@@ -174,8 +179,8 @@ def _global_row(index: int, rows: int, host_index: int, host_count: int) -> int:
   return (batch * host_count + host_index) * rows + row
 
 
-def _empty_example(image_size: int) -> Row:
-  image = np.zeros((image_size, image_size, 3), np.uint8)
+def _empty_example(image_size: int, dtype: type[np.generic]) -> Row:
+  image = np.zeros((image_size, image_size, 3), dtype)
   return {"image": image, "label": np.int32(0), "mask": np.float32(0)}
 
 

@@ -5,12 +5,9 @@
 
 import argparse
 import hashlib
-import http.client
-import shutil
 import signal
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +15,10 @@ from typing import TYPE_CHECKING
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.files import download
 
 if TYPE_CHECKING:
   from speedpaper_jax.data.originals import Original
-
-_TIMEOUT_SECONDS = 60
 
 
 def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
@@ -86,18 +82,18 @@ def _download(original: "Original", directory: Path) -> None:
     url, path = original.address + name, directory / name
     print(f"Downloading {url}", file=sys.stderr)
     try:
-      with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as body, path.open("wb") as file:
-        shutil.copyfileobj(body, file)
-    except (OSError, http.client.HTTPException) as error:
+      download.fetch(url, path)
+    except download.DownloadError as error:
+      raise UserError(
+        f"{error}; get it another way and give its directory with --source=DIR."
+      ) from error
+    except OSError as error:
       if paths.is_full(error):
         raise UserError(
           f"{name} does not fit into {directory.parent}; name another directory for the downloads "
           "with TMPDIR."
         ) from error
-      raise UserError(
-        f"{url} cannot be downloaded ({error}); get it another way and give its directory with "
-        "--source=DIR."
-      ) from error
+      raise
     if _sha256(path) != sha256:
       raise UserError(
         f"{url} is not the published file (its SHA-256 is {_sha256(path)}, not {sha256}); "

@@ -11,7 +11,7 @@ import pathlib
 import socket
 from collections.abc import Iterator
 
-from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.errors import UserError, inform, warn
 
 NAME = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -19,18 +19,19 @@ _LONGEST_HOLDER = 200
 
 
 @contextlib.contextmanager
-def held(directory: pathlib.Path) -> Iterator[None]:
+def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
   """Holds the lock of a directory inside; on a file system without locks it only warns.
 
   Args:
     directory: that exists; the file `.lock` is in it as long as the lock is held.
+    wait: for another process that holds it.
 
   Raises:
     UserError: another process holds it.
     OSError: the directory cannot be written.
   """
   path = directory / NAME
-  descriptor = _acquire(path)
+  descriptor = _acquire(path, wait)
   try:
     yield
   finally:
@@ -40,15 +41,18 @@ def held(directory: pathlib.Path) -> Iterator[None]:
     os.close(descriptor)
 
 
-def _acquire(path: pathlib.Path) -> int:
+def _acquire(path: pathlib.Path, wait: bool) -> int:
   while True:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       holder = os.read(descriptor, _LONGEST_HOLDER).decode(errors="replace")
-      os.close(descriptor)
-      raise UserError(_is_held(path, holder)) from None
+      if not wait:
+        os.close(descriptor)
+        raise UserError(_is_held(path, holder)) from None
+      inform(f"Note: waiting for {holder or 'another process'}, which writes '{path.parent}'.")
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         os.close(descriptor)

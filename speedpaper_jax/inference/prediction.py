@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 import pathlib
+import time
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -36,6 +38,22 @@ class Candidate:
   probability: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What the network says of an image file.
+
+  Attributes:
+    path: of the file.
+    candidates: its classes from the most to the least probable; None for a file that cannot be
+      read, or that the network has no finite answer for.
+    milliseconds: that the compiled network took for its batch, by the number of images in it.
+  """
+
+  path: pathlib.Path
+  candidates: list[Candidate] | None
+  milliseconds: float
+
+
 def predict(
   model: LoadedModel,
   mesh: Mesh,
@@ -43,11 +61,12 @@ def predict(
   *,
   batch_size: int,
   top: int,
-) -> Iterator[tuple[pathlib.Path, list[Candidate] | None]]:
+) -> Iterator[Prediction]:
   """Classifies image files, in their order.
 
   All batches have one shape, so that one program is compiled; the next is decoded while the
   devices are at work. Batch statistics are the running ones, whatever the run evaluates with.
+  What is left out is warned of.
 
   Args:
     model: the network.
@@ -56,10 +75,6 @@ def predict(
     batch_size: images at a time, rounded up until it divides over the devices.
     top: number of classes to name, or as many as there are.
 
-  Yields:
-    A path, and its classes from the most to the least probable; None, and a warning, for a file
-    that cannot be read, or that the network has no finite answer for.
-
   Raises:
     UserError: the network has no classes.
   """
@@ -67,35 +82,50 @@ def predict(
   if not description.num_classes:
     raise UserError(f"The network {description.name} was saved without classes to predict.")
   preprocessing = description.preprocessing
-  step = make_predict_step(model.network, preprocessing.normalization)
-  compiled = parallel.jit_on_mesh(step, mesh)
   names = _class_names(description)
+  crop = preprocessing.crop
   rows = divisible_batch_size(min(batch_size, len(paths)), mesh)
-
-  def answers(
-    batch: Sequence[pathlib.Path], images: Sequence[np.ndarray | None], probabilities: jax.Array
-  ) -> Iterator[tuple[pathlib.Path, list[Candidate] | None]]:
-    for path, image, row in zip(batch, images, jax.device_get(probabilities), strict=False):
-      if image is not None and not np.isfinite(row).all():
-        warn(
-          f"'{path}' is left out: the network's answer for it is no finite number; "
-          f"its weights may be damaged."
-        )
-        image = None
-      yield path, None if image is None else _candidates(row, names, top)
+  batches = [paths[start : start + rows] for start in range(0, len(paths), rows)]
+  step = make_predict_step(model.network, preprocessing.normalization)
+  empty = parallel.shard_batch(mesh, {"image": _stack([], rows, crop)})
+  compiled = parallel.jit_on_mesh(step, mesh).lower(model.variables, empty).compile()
+  jax.block_until_ready(compiled(model.variables, empty))  # the first call takes longer
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
-    running = None
-    for start in range(0, len(paths), rows):
-      batch = paths[start : start + rows]
-      images = list(executor.map(lambda path: read_image(path, preprocessing.crop), batch))
-      filled = _stack(images, rows, preprocessing.crop.image_size)
-      probabilities = compiled(model.variables, parallel.shard_batch(mesh, {"image": filled}))
-      if running is not None:
-        yield from answers(*running)
-      running = batch, images, probabilities
-    if running is not None:
-      yield from answers(*running)
+
+    def decode(batch: Sequence[pathlib.Path]) -> Iterator[np.ndarray | None]:
+      return executor.map(lambda path: read_image(path, crop), batch)
+
+    decoding = decode(batches[0])
+    for batch, following in itertools.zip_longest(batches, batches[1:]):
+      images = list(decoding)
+      if following is not None:
+        decoding = decode(following)
+      inputs = parallel.shard_batch(mesh, {"image": _stack(images, rows, crop)})
+      jax.block_until_ready(inputs)
+      started = time.perf_counter()
+      probabilities = jax.block_until_ready(compiled(model.variables, inputs))
+      milliseconds = 1000 * (time.perf_counter() - started) / len(batch)
+      for path, image, row in zip(batch, images, jax.device_get(probabilities), strict=False):
+        yield Prediction(path, _answer(path, image, row, names, top), milliseconds)
+
+
+def _answer(
+  path: pathlib.Path,
+  image: np.ndarray | None,
+  probabilities: np.ndarray,
+  names: Sequence[str],
+  top: int,
+) -> list[Candidate] | None:
+  if image is None:
+    return None
+  if not np.isfinite(probabilities).all():
+    warn(
+      f"'{path}' is left out: the network's answer for it is no finite number; "
+      f"its weights may be damaged."
+    )
+    return None
+  return _candidates(probabilities, names, top)
 
 
 def _class_names(description: ModelDescription) -> list[str]:
@@ -105,7 +135,7 @@ def _class_names(description: ModelDescription) -> list[str]:
 
 
 def read_image(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
-  """A network's input, uint8 [image_size, image_size, 3]; None, and a warning, if there is none."""
+  """Pixels [image_size, image_size, 3] of the crop's dtype; None, and a warning, without any."""
   try:
     return crop(regular_files.read(path))
   except OSError as error:
@@ -115,9 +145,9 @@ def read_image(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
   return None
 
 
-def _stack(images: Sequence[np.ndarray | None], rows: int, image_size: int) -> np.ndarray:
+def _stack(images: Sequence[np.ndarray | None], rows: int, crop: EvaluationCrop) -> np.ndarray:
   """One batch; rows without an image are black."""
-  batch = np.zeros((rows, image_size, image_size, 3), np.uint8)
+  batch = np.zeros((rows, crop.image_size, crop.image_size, 3), crop.dtype)
   for row, image in enumerate(images):
     if image is not None:
       batch[row] = image

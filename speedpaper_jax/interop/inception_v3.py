@@ -109,7 +109,7 @@ PYTORCH_FID = dataclasses.replace(
   dialect="fid",
   central_fraction=1.0,
   resize="squash",
-  interpolation="bilinear_not_antialiased",
+  interpolation="bilinear_pytorch",
   aux={},
 )
 
@@ -146,7 +146,7 @@ PYTORCHCV = Names(
   dialect="timm",
   image_size=299,
   normalization=IMAGENET,
-  central_fraction=0.875,
+  central_fraction=0.874,  # 299 of 342 pixels
   interpolation="bilinear",
   blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
   layers={"logits": "output.fc"},

@@ -6,7 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import registry
 from speedpaper_jax.papers.networks import NETWORKS
@@ -56,6 +58,12 @@ class Names:
   in_torch: bool = True
   conv: str = "{}.conv"
   batch_norm: str = "{}.bn"
+
+  @property
+  def preprocessing(self) -> Preprocessing:
+    """What its weights expect, unless they say otherwise."""
+    crop = EvaluationCrop(self.image_size, self.central_fraction, self.resize, self.interpolation)
+    return Preprocessing(crop, self.normalization)
 
   def layer(self, ours: str) -> str:
     """Their name of a layer, from the path of ours, such as "conv1/conv" or "logits"."""

@@ -70,7 +70,8 @@ class RunDirectory:
     except FileNotFoundError:
       raise UserError(
         f"'{self.path}' is not the directory of a run: it has no {name}. Name the --workdir of "
-        f"a training run, or a directory of converted weights."
+        f"a training run, or a directory of converted weights; `python -m speedpaper_jax.weights` "
+        f"lists published ones."
       ) from None
     except (ValueError, OSError) as error:
       reason = error.strerror if isinstance(error, OSError) else error

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.evaluation import Evaluator
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
+from speedpaper_jax.interop import published
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.steps.assembly import Assembly
@@ -131,7 +131,8 @@ def _load_source(
   init_from = parts.config.init_from
   if not init_from or hosts.from_main(directory.has_checkpoint):
     return None
-  source = model_directory.load(pathlib.Path(init_from), parts.mesh)
+  path = hosts.in_all(lambda: published.model_directory(init_from))
+  source = model_directory.load(path, parts.mesh)
   fine_tuning.transfer(parts.config, source, parts.state_template, train_split.class_names)
   return source
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import pathlib
 import re
-import shutil
 import signal
 import struct
 import tarfile
@@ -20,6 +19,7 @@ from commands import finish, start
 from speedpaper_jax.data import originals, prepare
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import download
 
 COUNTS = {"train": 7, "test": 3}
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
@@ -210,7 +210,7 @@ def test_what_is_downloaded_is_prepared(tmp_path, source, monkeypatch, capsys):
   monkeypatch.setitem(served.sha256, archive.name, hashlib.sha256(archive.read_bytes()).hexdigest())
   prepare.prepare("cifar10", str(tmp_path / "root"))
   assert len(open_split("cifar10", "train", str(tmp_path / "root"))) == 7
-  assert capsys.readouterr().err == f"Downloading {archive.as_uri()}\n"
+  assert capsys.readouterr().err.splitlines()[0] == f"Downloading {archive.as_uri()}"
 
 
 def test_a_download_of_something_else_is_an_error(tmp_path, source, monkeypatch):
@@ -223,17 +223,17 @@ def test_a_download_of_something_else_is_an_error(tmp_path, source, monkeypatch)
 def test_a_failed_download_is_an_error(tmp_path, source, monkeypatch):
   serve(monkeypatch, source, "mnist")
   url = (source / "train-images-idx3-ubyte.gz").as_uri()
-  expect_error(f"{url} cannot be downloaded", "mnist", tmp_path / "root")
+  expect_error(f"{url} cannot be reached", "mnist", tmp_path / "root")
   expect_error("give its directory with --source=DIR.", "mnist", tmp_path / "root")
 
 
 def test_downloads_that_do_not_fit_are_told(tmp_path, source, monkeypatch):
-  def copy(*arguments):
+  def fetch(*arguments):
     raise OSError(errno.ENOSPC, "No space left on device")
 
   write_mnist(source)
   serve(monkeypatch, source, "mnist")
-  monkeypatch.setattr(shutil, "copyfileobj", copy)
+  monkeypatch.setattr(download, "fetch", fetch)
   message = "train-images-idx3-ubyte.gz does not fit into /"
   expect_error(message, "mnist", tmp_path / "root")
   expect_error("name another directory for the downloads with TMPDIR.", "mnist", tmp_path / "root")

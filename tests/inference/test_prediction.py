@@ -65,8 +65,8 @@ def expected(model, images):
 def probabilities(answers):
   """By label."""
   table = np.full((len(answers), len(NAMES)), np.nan)
-  for row, (_, candidates) in zip(table, answers, strict=True):
-    for each in candidates:
+  for row, answer in zip(table, answers, strict=True):
+    for each in answer.candidates:
       row[each.label] = each.probability
   return table
 
@@ -74,8 +74,15 @@ def probabilities(answers):
 @pytest.mark.parametrize("batch_size", [1, 8, 16, 100])
 def test_any_batch_size(model, images, expected, batch_size):
   answers = list(predict(model, parallel.make_mesh(), images, batch_size=batch_size, top=7))
-  assert [path for path, _ in answers] == images
+  assert [answer.path for answer in answers] == images
   np.testing.assert_allclose(probabilities(answers), expected, rtol=1e-4)
+
+
+def test_the_time_is_that_of_an_image_of_its_batch(model, images):
+  answers = list(predict(model, parallel.make_mesh(), images, batch_size=8, top=1))
+  assert all(0 < answer.milliseconds < 10_000 for answer in answers)
+  batches = [answers[start : start + 8] for start in range(0, len(answers), 8)]
+  assert all(len({answer.milliseconds for answer in batch}) == 1 for batch in batches)
 
 
 def test_images_are_told_apart(expected):
@@ -84,20 +91,20 @@ def test_images_are_told_apart(expected):
 
 def test_the_most_probable_classes_come_first(model, images, expected):
   answers = predict(model, parallel.make_mesh(), images, batch_size=8, top=3)
-  for (_, candidates), row in zip(answers, expected, strict=True):
-    assert [each.label for each in candidates] == list(np.argsort(-row)[:3])
+  for answer, row in zip(answers, expected, strict=True):
+    assert [each.label for each in answer.candidates] == list(np.argsort(-row)[:3])
 
 
 def test_more_classes_than_there_are(model, images):
-  ((_, candidates),) = predict(model, parallel.make_mesh(), images[:1], batch_size=8, top=99)
-  assert {each.name for each in candidates} == {*NAMES, "kit fox"} - {"n02119789"}
+  (answer,) = predict(model, parallel.make_mesh(), images[:1], batch_size=8, top=99)
+  assert {each.name for each in answer.candidates} == {*NAMES, "kit fox"} - {"n02119789"}
 
 
 def test_classes_without_names(model, images):
   description = dataclasses.replace(model.description, class_names=())
   model = dataclasses.replace(model, description=description)
-  ((_, candidates),) = predict(model, parallel.make_mesh(), images[:1], batch_size=8, top=1)
-  assert candidates[0].name == f"class {candidates[0].label}"
+  (answer,) = predict(model, parallel.make_mesh(), images[:1], batch_size=8, top=1)
+  assert answer.candidates[0].name == f"class {answer.candidates[0].label}"
 
 
 def test_files_that_cannot_be_read_are_told_and_left_out(model, images, expected, tmp_path, capsys):
@@ -106,8 +113,8 @@ def test_files_that_cannot_be_read_are_told_and_left_out(model, images, expected
   cut.write_bytes(images[0].read_bytes()[:60])
   paths = [images[0], tmp_path / "missing.png", text, images[1], cut]
   answers = list(predict(model, parallel.make_mesh(), paths, batch_size=8, top=7))
-  assert [candidates is None for _, candidates in answers] == [False, True, True, False, True]
-  whole = [answer for answer in answers if answer[1] is not None]
+  assert [answer.candidates is None for answer in answers] == [False, True, True, False, True]
+  whole = [answer for answer in answers if answer.candidates is not None]
   np.testing.assert_allclose(probabilities(whole), expected[:2], rtol=1e-4)
   warnings = sorted(capsys.readouterr().err.splitlines())
   assert len(warnings) == 3
@@ -125,7 +132,7 @@ def test_what_is_no_file_is_told_and_left_out(model, images, tmp_path, capsys):
   too_long = tmp_path / ("x" * 300 + ".jpg")
   paths = [tmp_path / "pipe.jpg", images[0], pathlib.Path("/dev/zero"), too_long]
   answers = list(predict(model, parallel.make_mesh(), paths, batch_size=8, top=7))
-  assert [candidates is None for _, candidates in answers] == [True, False, True, True]
+  assert [answer.candidates is None for answer in answers] == [True, False, True, True]
   assert sorted(capsys.readouterr().err.splitlines()) == sorted(
     f"warning: '{path}' cannot be read and is left out: {reason}."
     for path, reason in (
@@ -145,9 +152,11 @@ def test_an_answer_that_is_no_number_is_told_and_left_out(model, images, value, 
   damaged = dataclasses.replace(model, variables={**model.variables, "params": params})
   answers = list(predict(damaged, parallel.make_mesh(), images[:2], batch_size=8, top=7))
   if value == -np.inf:  # a class that is impossible is an answer
-    assert [candidates[-1].probability for _, candidates in answers] == [0, 0]
+    assert [answer.candidates[-1].probability for answer in answers] == [0, 0]
     return
-  assert answers == [(path, None) for path in images[:2]]
+  assert [(answer.path, answer.candidates) for answer in answers] == [
+    (path, None) for path in images[:2]
+  ]
   assert capsys.readouterr().err.splitlines() == [
     f"warning: '{path}' is left out: the network's answer for it is no finite number; its weights "
     "may be damaged."
@@ -167,7 +176,7 @@ def test_other_images_are_answered_beside_one_without_a_finite_answer(model, ima
 
   overflowing = dataclasses.replace(model, network=Overflowing())
   answers = list(predict(overflowing, parallel.make_mesh(), paths, batch_size=8, top=7))
-  assert [candidates is None for _, candidates in answers] == [False, True, False]
+  assert [answer.candidates is None for answer in answers] == [False, True, False]
 
 
 def test_a_network_without_classes(model, images):

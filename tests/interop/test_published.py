@@ -1,0 +1,349 @@
+"""From a name to the network: a server of this machine stands in for those of the packages."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import types
+import zipfile
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+from packages import require
+from PIL import Image
+from serving import served
+
+from speedpaper_jax import predict
+from speedpaper_jax.errors import UserError
+from speedpaper_jax.interop import files, images, published, references
+from speedpaper_jax.interop.names import implementations
+from speedpaper_jax.interop.pair import make_pair
+from speedpaper_jax.published_weights import table
+from speedpaper_jax.published_weights.table import Checksum
+
+SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
+CLASSES = 10
+
+
+@pytest.fixture(autouse=True)
+def settings_of_jax_as_they_are(monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+  """An empty cache of the user's."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  return tmp_path / "cache" / "speedpaper_jax" / "weights"
+
+
+@pytest.fixture
+def publish(monkeypatch):
+  """Has a row's file come from this machine; the server is its attribute."""
+  with served() as (address, handler):
+
+    def publish(name, content):
+      row = table.find(name)
+      handler.contents[f"/{row.file_name}"] = content
+      checksum = Checksum("sha256", hashlib.sha256(unzipped(content)).hexdigest())
+      row = dataclasses.replace(
+        row,
+        url=f"{address}/{row.file_name}",
+        checksum=checksum,
+        num_classes=CLASSES,
+        classes="of this test",
+      )
+      monkeypatch.setattr(table, "ROWS", (row,))
+      return row
+
+    publish.handler = handler
+    yield publish
+
+
+def unzipped(content):
+  """The one file of an archive that is no file of PyTorch's, which are archives too."""
+  if not zipfile.is_zipfile(io.BytesIO(content)):
+    return content
+  with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    names = archive.namelist()
+    return archive.read(names[0]) if len(names) == 1 else content
+
+
+def left_in(cache):
+  return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+class TestPredictions:
+  """They are the package's own, each through its own reading, cropping and normalization."""
+
+  @pytest.mark.parametrize(
+    "name",
+    [
+      "timm/inception_v3.tv_in1k",
+      "timm/inception_v4.tf_in1k",
+      "torchvision/googlenet",
+      "torchvision/inception_v3",
+      "pretrainedmodels/bninception",
+      "pytorchcv/bninception",
+      "pytorch-fid/inception_v3",
+    ],
+  )
+  def test_of_pytorchs_packages(self, name, publish, cache, photographs, tmp_path):
+    row = table.find(name)
+    require(row.package)
+    (names,) = (
+      names
+      for names in implementations(row.model, row.dialect)
+      if names.source == row.package and names.in_torch
+    )
+    module = sure_network(row.model, names)
+    publish(name, self.file_of(row, module, tmp_path))
+    torch = references.import_package("torch")
+    transform = own_transform(row, module)
+    with torch.no_grad():
+      outputs = [transform(Image.open(path).convert("RGB")) for path in photographs]
+    logits = [references.split_logits(names, output)[0] for output in outputs]
+    self.compare(name, photographs, torch.softmax(torch.cat(logits), -1).numpy(), tmp_path)
+
+  @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+  def test_of_keras(self, publish, cache, photographs, tmp_path):
+    require("keras", "h5py")
+    keras, network = sure_keras_network()
+    network.save(tmp_path / "it.h5")
+    publish("keras/inception_v3", (tmp_path / "it.h5").read_bytes())
+    pixels = [
+      keras.utils.img_to_array(
+        keras.utils.load_img(path, target_size=(299, 299), interpolation="bilinear")
+      )
+      for path in photographs
+    ]
+    inputs = keras.applications.inception_v3.preprocess_input(np.stack(pixels))
+    theirs = network.predict(inputs, verbose=0)
+    self.compare("keras/inception_v3", photographs, theirs, tmp_path)
+
+  def file_of(self, row, module, tmp_path):
+    """As the package publishes it."""
+    state_dict = {name: values.numpy() for name, values in module.state_dict().items()}
+    path = tmp_path / f"it{pathlib.Path(row.file_name.removesuffix('.zip')).suffix}"
+    files.write(path, state_dict)
+    if not row.file_name.endswith(".zip"):
+      return path.read_bytes()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+      file.write(path)
+    return archive.getvalue()
+
+  def compare(self, name, photographs, theirs, tmp_path):
+    out = tmp_path / "out.json"
+    arguments = [f"--weights={name}", *map(str, photographs), f"--json={out}", f"--top={CLASSES}"]
+    predict.main(predict.parse(["predict", *arguments]))
+    content = json.loads(out.read_text())
+    ours = np.zeros_like(theirs)
+    for row, path in zip(ours, photographs, strict=True):
+      for each in content[str(path)]:
+        row[each["class"]] = each["probability"]
+    assert np.all(theirs.max(-1) > 0.2)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+  """JPEG files; more of them where ../shared is."""
+  path = tmp_path / "photograph.jpg"
+  with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as whole:
+    whole.crop((50, 20, 390, 331)).save(path)
+  return [path, *sorted(SHARED.glob("flowers/*/*.jpg"))[::400]]
+
+
+def sure_network(model, names):
+  """A package's network whose statistics are a photograph's, and which is sure of its classes."""
+  torch = references.import_package("torch")
+  pair = make_pair(model, names, CLASSES, names.image_size)
+  if model == "inception_v4" or names.dialect == "fid":
+    # With random weights timm's own float32 is 9e-4 off. Fewer units at 0 amplify rounding less.
+    with torch.no_grad():
+      for part in pair.reference.module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+          part.bias.add_(1)
+  pair.reference.calibrate(images.of_photograph(4, names.image_size))
+  module = pair.reference.module.float()
+  with torch.no_grad():
+    module.get_submodule(names.layers["logits"]).weight.mul_(3)
+  return module
+
+
+def sure_keras_network():
+  """Keras's Inception-v3, likewise."""
+  os.environ["KERAS_BACKEND"] = "jax"
+  import keras
+
+  keras.utils.set_random_seed(0)
+  network = keras.applications.InceptionV3(weights=None, classes=CLASSES)
+  inputs = keras.applications.inception_v3.preprocess_input(
+    images.of_photograph(4, 299).astype("float32")
+  )
+  normalizations = [
+    layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
+  ]
+  for layer in normalizations:
+    layer.momentum = 0.0
+  network(inputs, training=True)
+  last = network.get_layer("predictions")
+  kernel, bias = (np.asarray(variable.value) for variable in last.weights)
+  last.activation = keras.activations.linear
+  logits = np.asarray(network(inputs, training=False))
+  scale = 3 / logits.std(0).mean()
+  last.set_weights([kernel * scale, (bias - logits.mean(0)) * scale])
+  last.activation = keras.activations.softmax
+  return keras, network
+
+
+def own_transform(row, module):
+  """What the package does with a PIL image, up to the logits [1, classes]."""
+  if row.package == "timm":
+    data = references.import_package("timm.data")
+    name = row.name.partition("/")[2]
+    config = references.import_package("timm").models.get_pretrained_cfg(name)
+    transform = data.create_transform(**data.resolve_data_config(config.to_dict()))
+  elif row.package == "torchvision":
+    weights = references.import_package("torchvision.models").get_model_weights(row.model)
+    transform = weights.IMAGENET1K_V1.transforms()
+  elif row.package == "pretrainedmodels":
+    utils = references.import_package("pretrainedmodels.utils")
+    file = references.import_package("pretrainedmodels.models.bninception")
+    settings = file.pretrained_settings["bninception"]["imagenet"]
+    transform = utils.TransformImage(types.SimpleNamespace(**settings))
+  elif row.package == "pytorchcv":
+    transform = pytorchcv_transform(row.preprocessing.crop.image_size)
+  else:
+    return pytorch_fid_logits(module)
+  return lambda image: module(transform(image)[None])
+
+
+def pytorchcv_transform(image_size):
+  """As its author's evaluation scripts have it; it is not in the package."""
+  transforms = references.import_package("torchvision.transforms")
+  return transforms.Compose(
+    [
+      transforms.Resize(math.ceil(image_size / 0.875)),
+      transforms.CenterCrop(image_size),
+      transforms.ToTensor(),
+      transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ]
+  )
+
+
+def pytorch_fid_logits(module):
+  """Its features, which are what the package is for, through the softmax layer of its file."""
+  inception = references.import_package("pytorch_fid.inception")
+  to_tensor = references.import_package("torchvision.transforms").ToTensor()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(inception, "fid_inception_v3", lambda: module)
+    features = inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX]).eval()
+  return lambda image: module.fc(features(to_tensor(image)[None])[0][..., 0, 0])
+
+
+class TestFaults:
+  """They end in a sentence, and leave nothing behind."""
+
+  NAME = "torchvision/googlenet"
+
+  @pytest.fixture
+  def content(self, tmp_path):
+    pytest.importorskip("torch")
+    files.write(tmp_path / "it.pth", {"conv1.conv.weight": np.zeros((2, 3), "float32")})
+    return (tmp_path / "it.pth").read_bytes()
+
+  def refusal(self):
+    with pytest.raises(UserError) as refusal:
+      published.model_directory(self.NAME)
+    return str(refusal.value)
+
+  def test_a_wrong_checksum(self, publish, cache, content):
+    row = publish(self.NAME, content)
+    publish.handler.contents[f"/{row.file_name}"] = content[::-1]
+    assert "is not the published file (its SHA256 is" in self.refusal()
+    assert left_in(cache) == []
+
+  def test_half_a_download(self, publish, cache, content):
+    row = publish(self.NAME, content)
+    publish.handler.cut.add(f"/{row.file_name}")
+    assert "broke off after" in self.refusal()
+    assert left_in(cache) == []
+
+  def test_no_network(self, publish, cache, content, monkeypatch):
+    row = dataclasses.replace(publish(self.NAME, content), url="http://127.0.0.1:1/it.pth")
+    monkeypatch.setattr(table, "ROWS", (row,))
+    assert f"get the file another way, put it at {cache}/files/it.pth, and" in self.refusal()
+    assert left_in(cache) == []
+
+  def test_weights_of_another_network(self, publish, cache, content):
+    publish(self.NAME, content)
+    assert f"{self.NAME} lacks the tensor" in self.refusal()
+    assert left_in(cache) == []
+
+  def test_a_cache_that_cannot_be_written(self, publish, content, monkeypatch, tmp_path):
+    publish(self.NAME, content)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "cannot be kept in " in self.refusal()
+    assert "name another place with XDG_CACHE_HOME." in self.refusal()
+
+
+class TestOnce:
+  """What is there is not fetched again, and two that want it at once share it."""
+
+  NAME = "pretrainedmodels/bninception"
+
+  @pytest.fixture
+  def content(self, tmp_path):
+    pytest.importorskip("torch")
+    from speedpaper_jax.interop import conversion, tensors
+    from speedpaper_jax.interop.names import implementation
+
+    names = implementation("bn_inception", "pretrainedmodels")
+    network = conversion.create_network("bn_inception", names, CLASSES, has_aux=False)
+    rng = np.random.default_rng(0)
+    state_dict = {
+      tensor.theirs: rng.uniform(0.1, 1, tensor.their_shape).astype("float32")
+      for tensor in tensors.tensors(network, names, names.image_size)
+    }
+    files.write(tmp_path / "it.pth", state_dict)
+    return (tmp_path / "it.pth").read_bytes()
+
+  def test_two_at_once(self, publish, cache, content):
+    row = publish(self.NAME, content)
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+      first, second = executor.map(published.model_directory, [self.NAME] * 2)
+    assert first == second == cache / self.NAME
+    assert publish.handler.asked == [f"/{row.file_name}"]
+    assert published.model_directory(self.NAME) == first
+    assert publish.handler.asked == [f"/{row.file_name}"]
+    description = json.loads((first / "model.json").read_text())
+    assert description["preprocessing"] == row.preprocessing.to_json()
+    assert description["source"].startswith(f"{self.NAME}, BSD-3, from {row.url}, SHA-256 ")
+    assert {path.parts[0] for path in map(pathlib.Path, left_in(cache))} == {"pretrainedmodels"}
+
+  def test_a_file_of_ones_own(self, cache, content, tmp_path):
+    path = tmp_path / "it.pth"
+    first = published.of_file(path, "bn_inception", None)
+    assert published.of_file(path, "bn_inception", None) == first
+    assert first.parent == cache / "local"
+    assert json.loads((first / "model.json").read_text())["source"].startswith("it.pth, SHA-256 ")
+
+
+def test_a_path_is_a_path(cache, tmp_path):
+  for name in (tmp_path, tmp_path / "nowhere", "runs/timm"):
+    assert published.model_directory(name) == pathlib.Path(name)
+
+
+def test_a_directory_of_ones_own_comes_before_a_published_name(cache, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "timm" / "inception_v4").mkdir(parents=True)
+  assert published.model_directory("timm/inception_v4") == pathlib.Path("timm/inception_v4")
