@@ -39,7 +39,7 @@ from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
 from speedpaper_jax.data.pipeline import eval_batches, train_batches
 from speedpaper_jax.data.sources import open_split
-from speedpaper_jax.inference import prediction
+from speedpaper_jax.inference import image_batches
 
 MOST_MEMORY = 1.5 * 2**30
 
@@ -328,7 +328,7 @@ def _left_out(folder: pathlib.Path) -> dict[str, set[int]]:
   files = folder.rglob("*.png")
   others = set(threading.enumerate())
   with contextlib.redirect_stderr(io.StringIO()):  # each of them is named there
-    predicted = {int(file.stem) for file in files if prediction.read_image(file, crop) is None}
+    predicted = {int(file.stem) for file in files if image_batches.read_image(file, crop) is None}
     split = open_split("folder", "train+test", str(folder))
     numbers = [int(pathlib.PurePath(split.records.name(index)).stem) for index in range(len(split))]
     with contextlib.closing(eval_batches(split, crop=crop, batch_size=rows)) as batches:

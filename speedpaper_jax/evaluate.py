@@ -55,6 +55,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="N",
     help="images at a time (default: the run's own in evaluation)",
   )
+  parser.add_argument(
+    "--image_size",
+    type=entry_point.at_least(1, at_most=4096),
+    metavar="N",
+    help="pixels of the network's input (default: the weights' own)",
+  )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])
@@ -80,6 +86,7 @@ def main(options: argparse.Namespace) -> None:
   mesh = parallel.make_mesh()
   path = hosts.in_all(lambda: published.model_directory(options.directory))
   model = model_directory.load(path, mesh, hosts.from_main(lambda: _step(path, options.step)))
+  model = model_directory.with_crop(model, image_size=options.image_size)
   if not model.description.num_classes:
     raise UserError(f"The network in '{path}' gives features, not classes, to evaluate.")
   config = model.config

@@ -62,6 +62,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="N",
     help="images at a time (default: 32)",
   )
+  parser.add_argument(
+    "--image_size",
+    type=entry_point.at_least(1, at_most=4096),
+    metavar="N",
+    help="pixels of the network's input (default: the weights' own)",
+  )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   parser.add_argument(
     "--plot",
@@ -102,6 +108,7 @@ def main(options: argparse.Namespace) -> None:
   directory = _model_directory(options)
   mesh = parallel.make_mesh()
   model = model_directory.load(directory, mesh)
+  model = model_directory.with_crop(model, image_size=options.image_size)
   predictions = predict(model, mesh, paths, batch_size=options.batch_size, top=options.top)
   answers, milliseconds = [], []
   for prediction in predictions:

@@ -52,7 +52,8 @@ def test_each_module_is_brought_by_the_extra_that_is_named():
   assert found == names(*PROJECT["optional-dependencies"])
 
 
-def test_what_a_clone_is_told_to_install_is_the_lock():
-  pinned = re.findall(r"(\w+)==([\w.]+)", extras.LOCK_OF_TORCH)
-  assert dict(pinned).keys() == names("torch")
+@pytest.mark.parametrize("extra", extras.LOCKS)
+def test_what_a_clone_is_told_to_install_is_the_lock(extra):
+  pinned = re.findall(r"(\w+)==([\w.]+)", extras.LOCKS[extra])
+  assert dict(pinned).keys() == names(extra)
   assert set(pinned) <= PINS.items()

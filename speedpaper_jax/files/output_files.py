@@ -5,6 +5,7 @@ replaced, but not one that the command reads, nor one of a run. Pipes and termin
 /dev/stdout, are written as they are.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from speedpaper_jax.errors import UserError
 
@@ -82,6 +85,17 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     ValueError: a number is not finite, for which JSON has no word.
   """
   write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes an .npz file of numbers, whole or not at all.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  content = io.BytesIO()
+  np.savez(content, allow_pickle=False, **arrays)
+  write_bytes(path, content.getvalue())
 
 
 def write(path: pathlib.Path, text: str) -> None:

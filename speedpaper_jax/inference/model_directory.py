@@ -126,6 +126,22 @@ class LoadedModel:
   variables: dict[str, PyTree]
 
 
+def with_crop(model: LoadedModel, **changes: Any) -> LoadedModel:
+  """The same network on images that are cropped otherwise.
+
+  Args:
+    model: the network.
+    **changes: fields of `EvaluationCrop`; None for its own.
+  """
+  preprocessing = model.description.preprocessing
+  wanted = {field: value for field, value in changes.items() if value is not None}
+  crop = dataclasses.replace(preprocessing.crop, **wanted)
+  description = dataclasses.replace(
+    model.description, preprocessing=dataclasses.replace(preprocessing, crop=crop)
+  )
+  return dataclasses.replace(model, description=description)
+
+
 def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel:
   """Loads the newest whole checkpoint, or that of a step.
 

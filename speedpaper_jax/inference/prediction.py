@@ -1,9 +1,6 @@
 """Image files → probabilities of the classes, batch by batch."""
 
-import concurrent.futures
 import dataclasses
-import itertools
-import os
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -12,13 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.imagenet_classes import english_name
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
-from speedpaper_jax.files import regular_files
 from speedpaper_jax.inference.evaluation import divisible_batch_size
+from speedpaper_jax.inference.image_batches import empty_batch, image_batches
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.steps.step import make_predict_step
 
@@ -85,40 +80,24 @@ def predict(
   names = _class_names(description)
   crop = preprocessing.crop
   rows = divisible_batch_size(min(batch_size, len(paths)), mesh)
-  batches = [paths[start : start + rows] for start in range(0, len(paths), rows)]
   step = make_predict_step(model.network, preprocessing.normalization)
-  empty = parallel.shard_batch(mesh, {"image": _stack([], rows, crop)})
+  empty = parallel.shard_batch(mesh, {"image": empty_batch(crop, rows)})
   compiled = parallel.jit_on_mesh(step, mesh).lower(model.variables, empty).compile()
   jax.block_until_ready(compiled(model.variables, empty))  # the first call takes longer
-
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
-
-    def decode(batch: Sequence[pathlib.Path]) -> Iterator[np.ndarray | None]:
-      return executor.map(lambda path: read_image(path, crop), batch)
-
-    decoding = decode(batches[0])
-    for batch, following in itertools.zip_longest(batches, batches[1:]):
-      images = list(decoding)
-      if following is not None:
-        decoding = decode(following)
-      inputs = parallel.shard_batch(mesh, {"image": _stack(images, rows, crop)})
-      jax.block_until_ready(inputs)
-      started = time.perf_counter()
-      probabilities = jax.block_until_ready(compiled(model.variables, inputs))
-      milliseconds = 1000 * (time.perf_counter() - started) / len(batch)
-      for path, image, row in zip(batch, images, jax.device_get(probabilities), strict=False):
-        yield Prediction(path, _answer(path, image, row, names, top), milliseconds)
+  for batch in image_batches(paths, crop, rows):
+    inputs = jax.block_until_ready(parallel.shard_batch(mesh, {"image": batch.pixels}))
+    started = time.perf_counter()
+    probabilities = jax.block_until_ready(compiled(model.variables, inputs))
+    milliseconds = 1000 * (time.perf_counter() - started) / len(batch.paths)
+    answers = zip(batch.paths, batch.is_there, jax.device_get(probabilities), strict=False)
+    for path, is_there, row in answers:
+      candidates = _answer(path, row, names, top) if is_there else None
+      yield Prediction(path, candidates, milliseconds)
 
 
 def _answer(
-  path: pathlib.Path,
-  image: np.ndarray | None,
-  probabilities: np.ndarray,
-  names: Sequence[str],
-  top: int,
+  path: pathlib.Path, probabilities: np.ndarray, names: Sequence[str], top: int
 ) -> list[Candidate] | None:
-  if image is None:
-    return None
   if not np.isfinite(probabilities).all():
     warn(
       f"'{path}' is left out: the network's answer for it is no finite number; "
@@ -132,26 +111,6 @@ def _class_names(description: ModelDescription) -> list[str]:
   if not description.class_names:
     return [f"class {label}" for label in range(description.num_classes)]
   return [english_name(name) for name in description.class_names]
-
-
-def read_image(path: pathlib.Path, crop: EvaluationCrop) -> np.ndarray | None:
-  """Pixels [image_size, image_size, 3] of the crop's dtype; None, and a warning, without any."""
-  try:
-    return crop(regular_files.read(path))
-  except OSError as error:
-    warn(f"'{path}' cannot be read and is left out: {error.strerror}.")
-  except DecodeError as error:
-    warn(f"'{path}' cannot be decoded and is left out: {error}.")
-  return None
-
-
-def _stack(images: Sequence[np.ndarray | None], rows: int, crop: EvaluationCrop) -> np.ndarray:
-  """One batch; rows without an image are black."""
-  batch = np.zeros((rows, crop.image_size, crop.image_size, 3), crop.dtype)
-  for row, image in enumerate(images):
-    if image is not None:
-      batch[row] = image
-  return batch
 
 
 def _candidates(probabilities: np.ndarray, names: Sequence[str], top: int) -> list[Candidate]:

@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.models import features, heads
 from speedpaper_jax.models.batch_norm import row_mask
 from speedpaper_jax.models.features import AUX_LOGITS
 from speedpaper_jax.steps import optim
@@ -246,6 +247,33 @@ def make_predict_step(
     return jax.nn.softmax(logits)
 
   return predict_step
+
+
+def make_features_step(
+  model: nn.Module,
+  normalization: Normalization,
+  stage: str | None = None,
+  *,
+  pooled: bool = True,
+) -> Callable[[Mapping[str, PyTree], Mapping[str, jax.Array]], jax.Array]:
+  """Builds `features_step(variables, batch) → features`, at least float32.
+
+  Args:
+    model: the network.
+    normalization: of its input.
+    stage: whose maps; None for what the softmax layer sees, [N, C].
+    pooled: whether to take the mean over a stage's maps, [N, C], rather than them, [N, H, W, C].
+  """
+
+  def features_step(variables: Mapping[str, PyTree], batch: Mapping[str, jax.Array]) -> jax.Array:
+    inputs = normalization.apply(batch["image"])
+    if stage is None:
+      pooled_features: Any = model.clone(num_classes=0).apply(variables, inputs, train=False)
+      return pooled_features
+    maps = heads.at_least_float32(features.extract_features(model, variables, inputs)[stage])
+    return jnp.mean(maps, (1, 2)) if pooled else maps
+
+  return features_step
 
 
 def make_moments_step(
