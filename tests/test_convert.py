@@ -235,7 +235,7 @@ class TestToTorch:
       assert (again[name].dtype, again[name].shape) == (values.dtype, values.shape), name
 
   def test_a_package_that_has_not_this_network(self, converted, tmp_path):
-    with pytest.raises(UserError, match=r"Valid for --source: 'pretrainedmodels'\."):
+    with pytest.raises(UserError, match="Valid for --source: 'pretrainedmodels', 'pytorchcv'"):
       run("--to=torch", f"--weights={converted}", f"--out={tmp_path}/x.pth", "--source=timm")
 
 

@@ -25,7 +25,7 @@ def without_encoding(source):
 
 def _takes_the_locales(call):
   named = {keyword.arg: keyword.value for keyword in call.keywords}
-  if "encoding" in named:
+  if "encoding" in named or "force_zip64" in named:  # a member of an archive is bytes
     return False
   name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
   if name in _OF_SUBPROCESS:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data import paths
 from speedpaper_jax.errors import UserError, did_you_mean
-from speedpaper_jax.files import download
 
 if TYPE_CHECKING:
   from speedpaper_jax.data.originals import Original
@@ -77,6 +76,8 @@ def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
 
 
 def _download(original: "Original", directory: Path) -> None:
+  from speedpaper_jax.data import download
+
   # TFDS's download manager opens what it has fetched through TensorFlow.
   for name, sha256 in original.sha256.items():
     url, path = original.address + name, directory / name

@@ -26,7 +26,7 @@ _COLUMNS = {
   "parameters, 10 steps of rmsprop": "10 steps RMSProp",
 }
 
-_TOP = """# The networks against PyTorch's
+_TOP = """# The networks against PyTorch's and Keras's
 
 Written by `python -m speedpaper_jax.compare --all`; one pair alone is
 `python -m speedpaper_jax.compare --model=inception_v4 --reference=timm`.
@@ -41,6 +41,9 @@ parameters after training relative to how far each tensor has moved, or to 1e-7 
 that is more. The first step of SGD is 2e-7 as long as all parameters together, since ten longer
 ones amplify rounding errors beyond measure.
 The limit is 1e-8 everywhere, and top-1 agrees on all images.
+
+Keras's networks run on JAX as well, with its own layers and optimisers, whose RMSProp begins with
+ones, as TensorFlow 1's did. Its running variances are biased ones, and are compared times n/(n − 1).
 
 """
 
@@ -62,9 +65,9 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     _TOP
     + "\n".join(lines)
     + "\n\nLeft out of the gradients, because they are zero but for rounding, are biases that a "
-    "later batch normalization takes away again: those of bn_inception's convolutions, and "
-    "`block8.conv2d.bias` of the last residual block, which has no activation and whose sum "
-    "reaches the next batch normalization through linear layers alone. "
+    "later batch normalization takes away again: those of bn_inception's convolutions, and that of "
+    "the last residual block, which has no activation and whose sum reaches the next batch "
+    "normalization through linear layers alone. "
     + "; ".join(zeros)
     + f".\n\nVersions: {versions}.\n"
   )

@@ -6,8 +6,8 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 
+from speedpaper_jax.data import download
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.files import download
 from speedpaper_jax.published_weights.table import Checksum, PublishedWeights, address
 
 

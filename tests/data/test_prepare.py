@@ -16,10 +16,9 @@ import pytest
 import tensorflow_datasets as tfds
 from commands import finish, start
 
-from speedpaper_jax.data import originals, prepare
+from speedpaper_jax.data import download, originals, prepare
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.files import download
 
 COUNTS = {"train": 7, "test": 3}
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"

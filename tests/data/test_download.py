@@ -3,7 +3,7 @@
 import pytest
 from serving import served
 
-from speedpaper_jax.files import download
+from speedpaper_jax.data import download
 
 CONTENT = bytes(range(256)) * 5000
 
