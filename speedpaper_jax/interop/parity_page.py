@@ -42,7 +42,7 @@ that is more. The first step of SGD is 2e-7 as long as all parameters together, 
 ones amplify rounding errors beyond measure.
 The limit is 1e-8 everywhere, and top-1 agrees on all images.
 
-Keras's networks run on JAX as well, with its own layers and optimisers, whose RMSProp begins with
+Keras's networks run on JAX as well, with its own layers and optimisers; its RMSProp is begun with
 ones, as TensorFlow 1's did. Its running variances are biased ones, and are compared times n/(n − 1).
 
 """

@@ -86,9 +86,8 @@ def _root() -> pathlib.Path:
   try:
     return user_cache.path("weights")
   except RuntimeError as error:
-    raise UserError(
-      f"There is no place for weights ({error}); name one with XDG_CACHE_HOME."
-    ) from (error)
+    reason = f"There is no place for weights ({error}); name one with XDG_CACHE_HOME."
+    raise UserError(reason) from error
 
 
 def _in_own_process(make: Callable[..., None], *arguments: object) -> None:
