@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speedpaper_jax.command_line import entry_point, host_flags
+from speedpaper_jax.command_line import entry_point, host_flags, image_flags
 from speedpaper_jax.errors import UserError, inform
 from speedpaper_jax.files import output_files
 
@@ -55,12 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="N",
     help="images at a time (default: the run's own in evaluation)",
   )
-  parser.add_argument(
-    "--image_size",
-    type=entry_point.at_least(1, at_most=4096),
-    metavar="N",
-    help="pixels of the network's input (default: the weights' own)",
-  )
+  image_flags.add_image_size(parser)
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])

@@ -8,7 +8,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.command_line import entry_point, image_flags
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
@@ -41,19 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--maps", action="store_true", help="keep a stage's maps, rather than their means"
   )
-  parser.add_argument(
-    "--image_size",
-    type=entry_point.at_least(1, at_most=4096),
-    metavar="N",
-    help="pixels of the network's input (default: the weights' own)",
-  )
-  parser.add_argument(
-    "--batch_size",
-    type=entry_point.at_least(1, at_most=2**20),
-    default=32,
-    metavar="N",
-    help="images at a time (default: 32)",
-  )
+  image_flags.add_image_size(parser)
+  image_flags.add_batch_size(parser)
   parser.add_argument(
     "--dtype",
     choices=("float32", "bfloat16"),

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.command_line import entry_point, image_flags
 from speedpaper_jax.data import paths
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
@@ -50,26 +50,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     help="of the resize to the network's input: pytorch-fid's, or that of the first "
     "implementation, in TensorFlow 1 (default: the weights' own, which is pytorch-fid's)",
   )
-  parser.add_argument(
-    "--batch_size",
-    type=entry_point.at_least(1, at_most=2**20),
-    default=50,
-    metavar="N",
-    help="images at a time (default: 50)",
-  )
+  image_flags.add_batch_size(parser, default=50)
   parser.add_argument(
     "--out", type=pathlib.Path, metavar="FILE.npz", help="write the statistics of one set there"
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
-  options = parser.parse(arguments[1:])
-  wanted = 2 if options.out is None else 1
-  if len(options.sets) != wanted:
-    raise UserError("Name two sets of images, or one and --out: python -m speedpaper_jax.fid A B")
-  return options
+  return parser.parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:
   """Prints the distance of two sets, or saves the statistics of one."""
+  if len(options.sets) != (2 if options.out is None else 1):
+    raise UserError("Name two sets of images, or one and --out: python -m speedpaper_jax.fid A B")
   output_files.check_all({"--out": options.out, "--json": options.json}, inputs=options.sets)
   found = {path: find_images([path]) for path in options.sets if paths.is_directory(path)}
 

@@ -9,7 +9,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.command_line import entry_point, image_flags
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.data.photographs import PHOTOGRAPHS
 from speedpaper_jax.errors import UserError, inform, printable, warn
@@ -55,19 +55,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="N",
     help="classes to name for each image (default: 5)",
   )
-  parser.add_argument(
-    "--batch_size",
-    type=entry_point.at_least(1, at_most=2**20),
-    default=32,
-    metavar="N",
-    help="images at a time (default: 32)",
-  )
-  parser.add_argument(
-    "--image_size",
-    type=entry_point.at_least(1, at_most=4096),
-    metavar="N",
-    help="pixels of the network's input (default: the weights' own)",
-  )
+  image_flags.add_batch_size(parser)
+  image_flags.add_image_size(parser)
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   parser.add_argument(
     "--plot",
@@ -84,13 +73,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
       "Name a model directory and images, or published weights: "
       "python -m speedpaper_jax.predict --weights=timm/inception_v4 IMAGE…"
     )
-  if options.model is None and options.dialect is not None:
-    raise UserError("--dialect belongs to --model, for weights in a file.")
   return options
 
 
 def main(options: argparse.Namespace) -> None:
   """Prints the most probable classes of each image."""
+  if options.model is None and options.dialect is not None:
+    raise UserError("--dialect belongs to --model, for weights in a file.")
   if not options.images:
     inform("Note: no image is named; these photographs come with the package.")
   paths = find_images(options.images or PHOTOGRAPHS)

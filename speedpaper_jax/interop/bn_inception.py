@@ -2,8 +2,9 @@
 
 import itertools
 
-from speedpaper_jax.data.normalization import IMAGENET, Normalization
-from speedpaper_jax.interop.names import Names, Tap, convolutions_of, stages_of
+from speedpaper_jax.data.normalization import Normalization
+from speedpaper_jax.interop import pytorchcv
+from speedpaper_jax.interop.names import Names, Tap
 from speedpaper_jax.models.bn_inception import FIGURE_5_AS_PRINTED
 
 CONVOLUTIONS = {
@@ -95,15 +96,11 @@ _PYTORCHCV_BLOCKS = {
   )
   for row in FIGURE_5_AS_PRINTED
 }
-PYTORCHCV = Names(
-  source="pytorchcv",
-  dialect="pretrainedmodels",
+PYTORCHCV = pytorchcv.names(
+  "pretrainedmodels",
+  _PYTORCHCV_CONVOLUTIONS,
+  _PYTORCHCV_BLOCKS,
+  {"logits": "output"},
   image_size=224,
-  normalization=IMAGENET,
-  central_fraction=0.875,
-  interpolation="bilinear",
-  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
-  layers={"logits": "output"},
-  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
 )
 IMPLEMENTATIONS = (PRETRAINEDMODELS, PYTORCHCV)

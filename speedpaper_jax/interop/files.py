@@ -116,7 +116,7 @@ def _content(path: pathlib.Path) -> Any:
       beginning = file.read(32)
     if _is_safetensors(beginning):
       return _read_safetensors(path)
-    if beginning.startswith(keras_files.BEGINNING) or keras_files.is_archive(path):
+    if keras_files.is_one(path, beginning):
       return keras_files.read(path)
     if beginning.startswith(_TORCH_BEGINNINGS):
       return _read_torch(path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from speedpaper_jax.data.normalization import IMAGENET, Normalization
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.interop import pytorchcv
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.models.blocks import Branch
@@ -112,20 +112,15 @@ _PYTORCHCV_CONVOLUTIONS = {
   name: f"features.init_block.conv{number}" for number, name in enumerate(CONVOLUTIONS, start=1)
 }
 _PYTORCHCV_BLOCKS = pytorchcv_blocks(DIALECTS["facenet"])
-PYTORCHCV = Names(
-  source="pytorchcv",
-  dialect="facenet",
-  image_size=299,
-  normalization=IMAGENET,
-  central_fraction=0.874,  # 299 of 342 pixels
-  interpolation="bilinear",
-  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
-  layers={
+PYTORCHCV = pytorchcv.names(
+  "facenet",
+  _PYTORCHCV_CONVOLUTIONS,
+  _PYTORCHCV_BLOCKS,
+  {
     **{f"{block}/linear": f"{_PYTORCHCV_BLOCKS[block][0]}.conv" for block in RESIDUAL_BLOCKS},
     "embedding": "output.fc1",
     "embedding_batch_norm": "output.bn",
     "logits": "output.fc2",
   },
-  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
 )
 IMPLEMENTATIONS = (FACENET, PYTORCHCV)

@@ -5,7 +5,7 @@ The first two differ in the softmax layer's name.
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop import keras, pytorchcv
 from speedpaper_jax.interop.inception_resnet_v1 import (
   BLOCK_A,
@@ -84,19 +84,14 @@ _PYTORCHCV_BLOCKS = {
   ),
   **pytorchcv_blocks(inception_resnet_v2.DIALECTS["timm"]),
 }
-PYTORCHCV = Names(
-  source="pytorchcv",
-  dialect="timm",
-  image_size=299,
-  normalization=IMAGENET,
-  central_fraction=0.874,  # 299 of 342 pixels
-  interpolation="bilinear",
-  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
-  layers={
+PYTORCHCV = pytorchcv.names(
+  "timm",
+  _PYTORCHCV_CONVOLUTIONS,
+  _PYTORCHCV_BLOCKS,
+  {
     **{f"{block}/linear": f"{_PYTORCHCV_BLOCKS[block][0]}.conv" for block in RESIDUAL_BLOCKS},
     "logits": "output.fc",
   },
-  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
 )
 
 _SLIM = inception_resnet_v2.DIALECTS["slim"]
@@ -108,24 +103,15 @@ _KERAS_RESIDUAL = {
     (block for block in RESIDUAL_BLOCKS if block.startswith(f"block_{letter}_")), start=1
   )
 }
-_KERAS_NUMBERS = keras.numbered(keras.convolutions((*_SLIM.stem, *blocks_of(_SLIM).items())))
-KERAS = Names(
-  source="keras",
-  dialect="slim",
-  image_size=299,
-  normalization=DEFAULT,
-  central_fraction=1.0,
-  resize="squash",
-  interpolation="bilinear",
-  blocks=_KERAS_NUMBERS,
-  layers={
+KERAS = keras.names(
+  keras.numbered(keras.convolutions((*_SLIM.stem, *blocks_of(_SLIM).items()))),
+  {
     **{f"{block}/linear": f"{theirs}_conv" for block, theirs in _KERAS_RESIDUAL.items()},
     "conv_last/conv": "conv_7b",
     "conv_last/batch_norm": "conv_7b_bn",
     "logits": "predictions",
   },
-  stages={
-    **keras.stages_of(_KERAS_NUMBERS),
+  {
     "mixed_5b": Tap("mixed_5b"),
     "reduction_a": Tap("mixed_6a"),
     "reduction_b": Tap("mixed_7a"),
@@ -134,8 +120,5 @@ KERAS = Names(
     # It has no activation; what precedes one elsewhere is its output.
     "block_c_last": Tap(f"custom_scale_layer_{len(_KERAS_RESIDUAL)}"),
   },
-  conv=keras.CONV,
-  batch_norm=keras.BATCH_NORM,
-  in_torch=False,
 )
 IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS, PYTORCHCV, KERAS)

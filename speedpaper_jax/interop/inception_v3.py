@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop import keras, pytorchcv
 from speedpaper_jax.interop.names import Names, Tap, convolutions_of, stages_of
 from speedpaper_jax.models.blocks import Branch
@@ -141,35 +141,16 @@ _PYTORCHCV_BLOCKS = {
   for name, part in DIALECTS["timm"].table()
   if isinstance(part, tuple)
 }
-PYTORCHCV = Names(
-  source="pytorchcv",
-  dialect="timm",
-  image_size=299,
-  normalization=IMAGENET,
-  central_fraction=0.874,  # 299 of 342 pixels
-  interpolation="bilinear",
-  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
-  layers={"logits": "output.fc"},
-  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+PYTORCHCV = pytorchcv.names(
+  "timm",
+  _PYTORCHCV_CONVOLUTIONS,
+  _PYTORCHCV_BLOCKS,
+  {"logits": "output.fc"},
 )
 
-_KERAS_NUMBERS = keras.numbered(keras.convolutions(DIALECTS["slim"].table()))
-KERAS = Names(
-  source="keras",
-  dialect="slim",
-  image_size=299,
-  normalization=DEFAULT,
-  central_fraction=1.0,
-  resize="squash",
-  interpolation="bilinear",
-  blocks=_KERAS_NUMBERS,
-  layers={"logits": "predictions"},
-  stages={
-    **keras.stages_of(_KERAS_NUMBERS),
-    **{name: Tap(f"mixed{number}") for number, name in enumerate(BLOCKS)},
-  },
-  conv=keras.CONV,
-  batch_norm=keras.BATCH_NORM,
-  in_torch=False,
+KERAS = keras.names(
+  keras.numbered(keras.convolutions(DIALECTS["slim"].table())),
+  {"logits": "predictions"},
+  {name: Tap(f"mixed{number}") for number, name in enumerate(BLOCKS)},
 )
 IMPLEMENTATIONS = (TIMM, TORCHVISION, PYTORCHCV, PYTORCH_FID, KERAS)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
+from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.interop import pytorchcv
 from speedpaper_jax.interop.names import Names, convolutions_of, stages_of
 from speedpaper_jax.models.inception_v4 import DIALECTS
@@ -114,15 +114,10 @@ _PYTORCHCV_BLOCKS = {
   for name, part in DIALECTS["timm"].table()
   if isinstance(part, tuple)
 }
-PYTORCHCV = Names(
-  source="pytorchcv",
-  dialect="timm",
-  image_size=299,
-  normalization=IMAGENET,
-  central_fraction=0.874,  # 299 of 342 pixels
-  interpolation="bilinear",
-  blocks={**_PYTORCHCV_CONVOLUTIONS, **convolutions_of(_PYTORCHCV_BLOCKS)},
-  layers={"logits": "output.fc"},
-  stages=stages_of(_PYTORCHCV_CONVOLUTIONS, _PYTORCHCV_BLOCKS),
+PYTORCHCV = pytorchcv.names(
+  "timm",
+  _PYTORCHCV_CONVOLUTIONS,
+  _PYTORCHCV_BLOCKS,
+  {"logits": "output.fc"},
 )
 IMPLEMENTATIONS = (TIMM, PRETRAINEDMODELS, PYTORCHCV)

@@ -18,7 +18,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop.references import import_package
 from speedpaper_jax.interop.tensors import StateDict
 
-BEGINNING = b"\x89HDF"
+_HDF5, _ZIP = b"\x89HDF", b"PK"
 _WEIGHTS_IN_ARCHIVE = "model.weights.h5"
 # PyTorch's names of a batch normalization's arrays, by their number: without γ there are three.
 _BATCH_NORM = {
@@ -28,8 +28,10 @@ _BATCH_NORM = {
 _NUMBERED = re.compile(r"(conv2d|batch_normalization|activation|custom_scale_layer)(?:_(\d+))?")
 
 
-def is_archive(path: pathlib.Path) -> bool:
-  """Whether a zip file is one of Keras's, and not of PyTorch's."""
+def is_one(path: pathlib.Path, beginning: bytes) -> bool:
+  """Whether a file is of HDF5, or an archive of Keras's, and not of PyTorch's."""
+  if not beginning.startswith(_ZIP):
+    return beginning.startswith(_HDF5)
   try:
     with zipfile.ZipFile(path) as archive:
       return _WEIGHTS_IN_ARCHIVE in archive.namelist()

@@ -32,13 +32,13 @@ class Names:
     normalization: the input that its weights expect.
     central_fraction: of the image's short side, that its published accuracy was measured on.
     interpolation: of the resize before.
-    resize: see `EvaluationCrop`.
-    in_torch: whether its networks are PyTorch's.
     blocks: our `ConvBlock`s → theirs; empty where the names are ours with dots.
     layers: our layers outside of `ConvBlock`s → theirs.
     stages: our stages → where theirs are seen.
     aux: our auxiliary heads → the names that their tensors begin with.
     aux_image_size: pixels of the smallest images that their auxiliary heads take.
+    resize: see `EvaluationCrop`.
+    in_torch: whether its networks are PyTorch's.
     conv: a block's convolution, from their name of the block.
     batch_norm: a block's batch normalization, likewise.
   """

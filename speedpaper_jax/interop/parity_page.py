@@ -43,7 +43,7 @@ ones amplify rounding errors beyond measure.
 The limit is 1e-8 everywhere, and top-1 agrees on all images.
 
 Keras's networks run on JAX as well, with its own layers and optimisers; its RMSProp is begun with
-ones, as TensorFlow 1's did. Its running variances are biased ones, and are compared times n/(n − 1).
+ones, as TensorFlow 1's. Its running variances are biased, and are compared times n/(n − 1).
 
 """
 

@@ -107,10 +107,11 @@ def import_package(package: str) -> ModuleType:
   Raises:
     UserError: it is not installed, or does not work with what is.
   """
-  extra = _FORMATS.get(package.partition(".")[0])
+  top = package.partition(".")[0]
+  extra = _FORMATS.get(top)
   try:
-    if extra is None:
-      _import_torchvision()  # as all networks do
+    if extra is None and top != "keras":
+      _import_torchvision()  # as all networks of PyTorch's do
     return importlib.import_module(package)
   except (ImportError, RuntimeError) as error:
     install = _INSTALL if extra is None else extras.install(extra)

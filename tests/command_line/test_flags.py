@@ -24,13 +24,23 @@ NEEDED = {
   "speedpaper_jax.data.prepare": ["digits"],
   "speedpaper_jax.evaluate": ["run"],
   "speedpaper_jax.explain": ["bn"],
+  "speedpaper_jax.features": ["run", "x.png", "--out=x.npz"],
+  "speedpaper_jax.fid": ["a", "b"],
   "speedpaper_jax.main": ["--config=configs/bn_inception.py"],
   "speedpaper_jax.predict": ["run", "x.png"],
   "speedpaper_jax.report": ["run"],
 }
-TAKE_ANY_NUMBER = {"speedpaper_jax.predict", "speedpaper_jax.report"}  # of arguments
+TAKE_ANY_NUMBER = {  # of arguments
+  f"speedpaper_jax.{command}" for command in ("features", "fid", "predict", "report", "weights")
+}
 # Of flags that a number will not do for.
-VALUE = {"--config": "configs/bn_inception.py:data=mnist", "--dtype": "float32", "--to": "torch"}
+VALUE = {
+  "--config": "configs/bn_inception.py:data=mnist",
+  "--dtype": "float32",
+  "speedpaper_jax.features --dtype": "bfloat16",
+  "--interpolation": "bilinear_tensorflow1",
+  "--to": "torch",
+}
 # "  --model NAME   such as inception_v4": the flag, what stands for its values, what it means.
 DESCRIBED = re.compile(r"^  (?:-h, )?(--\w+)((?: \S+)*)\s{2,}(\S.*)$", re.MULTILINE)
 
@@ -111,7 +121,7 @@ class TestAllCommands:
   def test_a_value_follows_an_equals_sign_or_a_blank(self, module, flags_of):
     for flag, values in flags_of(module).items():
       if values and " " not in values:
-        value = VALUE.get(flag, "7")
+        value = VALUE.get(f"{module} {flag}", VALUE.get(flag, "7"))
         options = parse_whole(module, flag, value)
         assert options == parse_whole(module, f"{flag}={value}")
         assert options != parse_whole(module)

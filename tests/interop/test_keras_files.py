@@ -119,4 +119,4 @@ class TestMistakes:
 def test_a_zip_file_of_pytorchs_is_none_of_keras(tmp_path):
   torch = pytest.importorskip("torch")
   torch.save({"fc.weight": torch.ones(2)}, tmp_path / "it.pth")
-  assert not keras_files.is_archive(tmp_path / "it.pth")
+  assert not keras_files.is_one(tmp_path / "it.pth", (tmp_path / "it.pth").read_bytes())
