@@ -140,14 +140,17 @@ def main(options: argparse.Namespace) -> None:
 def _model_directory(options: argparse.Namespace) -> pathlib.Path:
   from speedpaper_jax.interop import published
 
-  if options.weights is None:
-    return published.model_directory(options.directory)
-  path = pathlib.Path(options.weights)
-  if not path.is_file():
-    return published.model_directory(options.weights)
-  if options.model is None:
-    raise UserError(f"Name the network that '{path}' is of, as in --model=inception_v4.")
-  return published.of_file(path, options.model, options.dialect)
+  path = pathlib.Path(options.weights or options.directory)
+  if options.weights is not None and path.is_file():
+    if options.model is None:
+      raise UserError(f"Name the network that '{path}' is of, as in --model=inception_v4.")
+    return published.of_file(path, options.model, options.dialect)
+  if options.model is not None:
+    raise UserError(
+      f"--model is of weights in a file, and '{path}' is none; name one with --weights, or leave "
+      "--model out."
+    )
+  return published.model_directory(path)
 
 
 if __name__ == "__main__":

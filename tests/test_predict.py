@@ -150,6 +150,11 @@ class TestMistakes:
     with pytest.raises(UserError, match="--dialect belongs to --model"):
       run_predict(f"--weights={images}/00.png", "--dialect=timm")
 
+  @pytest.mark.parametrize("named", [["run"], ["--weights=timm/inception_v4"]])
+  def test_a_network_that_is_named_where_it_says_nothing(self, images, run_predict, named):
+    with pytest.raises(UserError, match=r"--model is of weights in a file, and '.*' is none; name"):
+      run_predict(*named, images / "00.png", "--model=inception_v4")
+
   def test_not_a_model_directory(self, images, run_predict):
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
       run_predict(images, images / "00.png")

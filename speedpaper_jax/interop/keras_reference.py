@@ -43,6 +43,7 @@ class KerasReference:
     self._decay = batch_norm.decay
     build = functools.partial(_build, model, num_classes, image_size, self._decay)
     self._models = {dtype: build(dtype) for dtype in ("float64", "float32")}
+    self._steps = {dtype: _make_step(built) for dtype, built in self._models.items()}
     self._values = [np.asarray(each.value) for each in self._models["float64"].variables]
     self._leaves = _leaves(self._models["float64"])
 
@@ -98,7 +99,7 @@ class KerasReference:
     """See `Reference`."""
     with _precision(dtype):
       trained, others = self._state(dtype)
-      (loss, (logits, moved)), grads = self._step(dtype)(
+      (loss, (logits, moved)), grads = self._steps[dtype](
         trained, others, self._inputs(images, dtype), labels
       )
       loss, logits, moved, grads = jax.device_get((loss, logits, moved, grads))
@@ -127,21 +128,10 @@ class KerasReference:
     for batch, batch_labels in ten_steps(images, labels):
       with _precision(dtype):
         inputs = self._inputs(batch, dtype)
-        (_, (_, others)), grads = self._step(dtype)(trained, others, inputs, batch_labels)
+        (_, (_, others)), grads = self._steps[dtype](trained, others, inputs, batch_labels)
         trained, slots = apply(slots, grads, trained)
         values = jax.device_get(trained)
       yield self._named(values, model.trainable_variables)
-
-  @functools.cache  # noqa: B019 - as long-lived as the reference
-  def _step(self, dtype: str) -> Any:
-    model = self._models[dtype]
-
-    def loss_of(trained: Any, others: Any, inputs: jax.Array, labels: jax.Array) -> Any:
-      logits, moved = model.stateless_call(trained, others, inputs, training=True)
-      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-      return jnp.mean(losses), (logits, moved)
-
-    return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
   def _state(self, dtype: str) -> tuple[list[jax.Array], list[jax.Array]]:
     """Values of the variables that are trained, and of the others."""
@@ -212,6 +202,17 @@ def _build(model: str, num_classes: int, image_size: int, decay: float, dtype: s
     if hasattr(layer, "momentum"):
       layer.momentum = decay
   return built
+
+
+def _make_step(model: Any) -> Any:
+  """Loss, logits, the other variables after the step, and gradients."""
+
+  def loss_of(trained: Any, others: Any, inputs: jax.Array, labels: jax.Array) -> Any:
+    logits, moved = model.stateless_call(trained, others, inputs, training=True)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.mean(losses), (logits, moved)
+
+  return jax.jit(jax.value_and_grad(loss_of, has_aux=True))
 
 
 def _leaves(model: Any) -> list[str]:

@@ -319,6 +319,9 @@ class TestOnce:
 
   def test_two_at_once(self, publish, cache, content):
     row = publish(self.NAME, content)
+    killed = cache / "staging" / "pretrainedmodels-bninception"  # by another process
+    (killed / "model").mkdir(parents=True)
+    (killed / row.file_name).write_bytes(content[:100])
     with concurrent.futures.ThreadPoolExecutor(2) as executor:
       first, second = executor.map(published.model_directory, [self.NAME] * 2)
     assert first == second == cache / self.NAME

@@ -85,6 +85,7 @@ AUX_HEADS = {
 WITHOUT_GRADIENT = {
   ("bn_inception", "pretrainedmodels"): "/conv/bias",
   ("inception_resnet_v2", "timm"): "block_c_last/linear/bias",
+  ("inception_resnet_v2", "slim"): "block_c_last/linear/bias",
 }
 NOISE = 1e-12  # of the largest gradient, both relative to the parameters
 
