@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from speedpaper_jax.data import crop, decode
+from speedpaper_jax.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
 from speedpaper_jax.files import rules
 
 CROPS = ("none", "shift", "area")
@@ -51,6 +52,9 @@ class Augmentation:
       brightness, contrast and saturation in random order, each by a factor in [0.5, 1.5], and
       lighting noise. At strength s the factors lie in [1 − s/2, 1 + s/2], and the noise is s times
       as large.
+    rand_augment: how many transformations of RandAugment's, the paper's N, are drawn for each image
+      after it is resized and before the photometric distortion and the shift; 0 is none.
+    rand_augment_magnitude: of these, the paper's M, on torchvision's scale from 0 to 30.
   """
 
   crop: str = _field("none", rules.one_of(CROPS))
@@ -58,6 +62,8 @@ class Augmentation:
   area_range: tuple[float, float] = _field((0.08, 1.0), rules.range_of_fractions())
   flip: bool = _field(False, rules.SWITCH)
   photometric: float = _field(0.0, rules.FRACTION)
+  rand_augment: int = _field(0, rules.whole(0, 100))
+  rand_augment_magnitude: int = _field(9, rules.whole(0, LARGEST_MAGNITUDE))
 
   def __post_init__(self) -> None:
     for name, (_, rule) in FIELDS.items():
@@ -97,6 +103,8 @@ def augment(
     box = crop.random_box(height, width, augmentation.area_range, rng)
     resampling = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
   rgb = crop.crop_encoded(opened, box, image_size, resampling)
+  if augmentation.rand_augment:
+    rgb = rand_augment(rgb, augmentation.rand_augment, augmentation.rand_augment_magnitude, rng)
   if augmentation.photometric:
     pixels = _distort_colours(rgb, augmentation.photometric, rng)
   else:

@@ -100,6 +100,8 @@ def test_every_config_is_valid_and_each_of_its_fields_has_a_range(path):
     ("data.augmentation.area_range", (NAN, 1.0), "two fractions, the smaller first"),
     ("data.augmentation.area_range", 0.5, "two fractions, the smaller first"),
     ("data.augmentation.photometric", 1.5, "a number from 0 to 1"),
+    ("data.augmentation.rand_augment", True, "a whole number from 0 to 100"),
+    ("data.augmentation.rand_augment_magnitude", 31, "a whole number from 0 to 30"),
     ("data.augmentation.shift", -1, "a whole number from 0 to 4,096"),
     ("data.augmentation.flip", 1, "True or False"),
     ("keep_best", "yes", "True or False"),

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.rand_augment import rand_augment
 from speedpaper_jax.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
@@ -20,7 +22,7 @@ def test_by_default_the_image_is_only_resized():
 
 
 def test_the_generator_is_the_only_source_of_randomness():
-  every = Augmentation(crop="area", flip=True, photometric=1.0)
+  every = Augmentation(crop="area", flip=True, photometric=1.0, rand_augment=2)
   one, again = augmented(NOISE, 16, every, 5), augmented(NOISE, 16, every, 5)
   np.testing.assert_array_equal(one, again)
   assert len({image.tobytes() for image in one}) == 5
@@ -108,6 +110,30 @@ def test_lighting_noise_tints_the_whole_image():
   assert 0.8 * expected < np.std(red_to_blue) < 1.5 * expected  # and the rounding
 
 
+def test_without_rand_augment_the_draws_are_as_they_were():
+  """So that a run that began before there was such a field goes on to the same bits."""
+  augmentation = Augmentation("shift", 2, flip=True, photometric=1.0, rand_augment_magnitude=30)
+  drawn, expected = np.random.default_rng(3), np.random.default_rng(3)
+  augment(NOISE, 16, augmentation, drawn)
+  expected.permutation(3)  # brightness, contrast and saturation,
+  expected.random(3)  # their factors,
+  expected.normal(size=3)  # lighting,
+  expected.integers(-2, 2, size=2, endpoint=True)  # the shift,
+  expected.random()  # and the flip
+  assert drawn.bit_generator.state == expected.bit_generator.state
+
+
+def test_rand_augment_comes_between_the_crop_and_the_photometric_distortion():
+  augmentation = Augmentation("area", rand_augment=3, rand_augment_magnitude=20, photometric=1.0)
+  drawn, expected = np.random.default_rng(5), np.random.default_rng(5)
+  image = augment(NOISE, 16, augmentation, drawn)
+  cropped = augment(NOISE, 16, Augmentation("area"), expected)
+  transformed = rand_augment(Image.fromarray(cropped), 3, 20, expected)
+  distorted = augment(np.asarray(transformed), 16, Augmentation(photometric=1.0), expected)
+  np.testing.assert_array_equal(image, distorted)
+  assert drawn.bit_generator.state == expected.bit_generator.state
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
@@ -117,6 +143,8 @@ def test_lighting_noise_tints_the_whole_image():
     ({"area_range": (0.5, 0.2)}, "it must be two fractions, the smaller first"),
     ({"area_range": (0.5, 1.5)}, "it must be two fractions, the smaller first"),
     ({"photometric": 2.0}, "photometric is 2.0; it must be a number from 0 to 1"),
+    ({"rand_augment": 2.0}, "rand_augment is 2.0; it must be a whole number from 0 to 100"),
+    ({"rand_augment_magnitude": 31}, "magnitude is 31; it must be a whole number from 0 to 30"),
   ],
 )
 def test_a_bad_value_is_told_in_a_sentence(fields, message):

@@ -205,7 +205,8 @@ def test_the_augmentation_is_the_one_of_the_config(config):
   config.data.augmentation.update(
     crop="area", shift=2, area_range=(0.1, 0.9), flip=True, photometric=0.5
   )
-  assert build.build_augmentation(config) == Augmentation("area", 2, (0.1, 0.9), True, 0.5)
+  config.data.augmentation.update(rand_augment=2, rand_augment_magnitude=7)
+  assert build.build_augmentation(config) == Augmentation("area", 2, (0.1, 0.9), True, 0.5, 2, 7)
 
 
 class TestEvaluationCrop:
