@@ -70,7 +70,8 @@ def main(options: argparse.Namespace) -> None:
 def time_bare_step(config: ml_collections.ConfigDict, steps: int) -> float:
   """Seconds a step of the compiled step alone, on a resident batch, over so many steps."""
   config, mesh = assembly.prepare(config)
-  split = open_split(config.data.name, config.data.train_split, config.data.dir)
+  data = config.data
+  split = open_split(data.name, data.train_split, data.dir, data.split_seed)
   parts = assembly.assemble(config, mesh, split.num_classes, len(split))
   state, step = parts.initial_state(), assembly.compile_step(parts)
   batches = train_batches(

@@ -164,7 +164,8 @@ def _data_set_sizes(config: "ml_collections.ConfigDict") -> tuple[int, int]:
   from speedpaper_jax.data.sources import open_split
 
   try:
-    split = open_split(config.data.name, config.data.train_split, config.data.dir)
+    data = config.data
+    split = open_split(data.name, data.train_split, data.dir, data.split_seed)
   except UserError:  # it need not be prepared for this
     known = DATA_SETS.get(config.data.name)
     if known is None or known.num_classes is None or known.train_examples is None:

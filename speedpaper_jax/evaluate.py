@@ -87,7 +87,7 @@ def main(options: argparse.Namespace) -> None:
   config = model.config
   data = _data(config.data, options)
   config.eval_batch_size = options.batch_size or config.eval_batch_size
-  opened = hosts.in_all(lambda: open_split(data.name, data.eval_split, data.dir))
+  opened = hosts.in_all(lambda: open_split(data.name, data.eval_split, data.dir, data.split_seed))
   RunData(opened.class_names, {"eval": Images.of(data.eval_split, opened)}).check_processes()
   eval_split, note = relabel.by_name(opened, model.description.class_names)
   if note and hosts.is_main():
@@ -95,7 +95,9 @@ def main(options: argparse.Namespace) -> None:
   train_split = None
   if needs_population_statistics(config):
     trained_on = config.data if options.data else data
-    train_split = open_split(trained_on.name, trained_on.train_split, trained_on.dir)
+    train_split = open_split(
+      trained_on.name, trained_on.train_split, trained_on.dir, trained_on.split_seed
+    )
   evaluator = Evaluator(
     model.network, config, mesh, model.description.preprocessing, eval_split, train_split
   )
@@ -123,7 +125,7 @@ def _data(
   if options.data not in (None, data.name):
     base_name = re.split("[/:]", options.data)[0]
     split = DATA_SETS[base_name].eval_split if base_name in DATA_SETS else "test"
-    data.update(name=options.data, dir="", eval_split=split)
+    data.update(name=options.data, dir="", eval_split=split, split_seed=0)
   if options.data_dir is not None:
     data.dir = options.data_dir
   data.eval_split = options.split or data.eval_split

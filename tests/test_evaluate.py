@@ -263,6 +263,56 @@ class TestFolder:
         run_evaluate(trained[0], f"--data={data}", f"--data_dir={tmp_path / 'own' / 'train'}")
 
 
+class TestSplitSeed:
+  """Of a folder that is divided here: the run's own, so that no training image is evaluated."""
+
+  @pytest.fixture
+  def path(self, run_evaluate, tmp_path):  # which makes the network the tiny one
+    """A network of two classes that was trained on a folder with the seed 3."""
+    for name in ("ant", "bee"):
+      for folder in ("own", "moved"):
+        (tmp_path / folder / name).mkdir(parents=True)
+        for index in range(10):
+          Image.new("L", (16, 16), index).save(tmp_path / folder / name / f"{index}.png")
+    path = tmp_path / "network"
+    preprocessing = Preprocessing(EvaluationCrop(16), DEFAULT)
+    tiny.write_model_directory(path, ["ant", "bee"], preprocessing)
+    self.change(path, data={"name": "folder", "dir": str(tmp_path / "own"), "split_seed": 3})
+    return path
+
+  def change(self, path, **sections):
+    config = json.loads((path / "config.json").read_text())
+    for section, changes in sections.items():
+      config[section].update(changes)
+    (path / "config.json").write_text(json.dumps(config))
+
+  @pytest.fixture
+  def opened(self, monkeypatch):
+    opened, open_split = [], sources.open_split
+    monkeypatch.setattr(
+      sources, "open_split", lambda *names: opened.append(names) or open_split(*names)
+    )
+    return opened
+
+  @pytest.mark.parametrize("flags", [(), ("--data_dir={}/moved",)])
+  def test_is_the_runs(self, path, run_evaluate, opened, tmp_path, flags):
+    result = run_evaluate(path, *(flag.format(tmp_path) for flag in flags))
+    assert result["count"] == 2
+    folder = str(tmp_path / ("moved" if flags else "own"))
+    assert opened == [("folder", "test", folder, 3)]
+
+  def test_is_that_of_the_population_statistics_too(self, path, run_evaluate, opened, tmp_path):
+    self.change(path, batch_norm={"inference": "population", "population_batches": 1})
+    run_evaluate(path)
+    own = str(tmp_path / "own")
+    assert opened == [("folder", "test", own, 3), ("folder", "train", own, 3)]
+
+  def test_is_none_of_another_data_set(self, path, run_evaluate, opened, scratch):
+    with pytest.raises(UserError, match="the network does not know: '0', '1', '2' and 7 more"):
+      run_evaluate(path, "--data=digits", f"--data_dir={scratch / 'data'}")
+    assert opened == [("digits", "test", str(scratch / "data"), 0)]
+
+
 def test_another_data_set_is_evaluated_on_its_own_split(trained, run_evaluate, scratch):
   """By its name, or by the default of data sets; the directory is not the run's."""
   name = "digits:1.0.0"

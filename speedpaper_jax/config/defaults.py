@@ -88,6 +88,8 @@ TRAIN: Mapping[str, Field] = {
   # Where prepared data lies; empty for TFDS's own default.
   "data.dir": Field("", TEXT, changes.SAME_TRAINING),
   "data.train_split": Field("train", NAME, changes.IMAGES),
+  # Of data.name="folder": which tenth of a folder that is not divided by hand is held out.
+  "data.split_seed": Field(0, SEED, changes.IMAGES),
   "data.eval_split": Field("test", NAME, changes.EVALUATION),
   # Pixels, height and width.
   "data.image_size": Field(32, IMAGE_SIZE, changes.IMAGE_SIZE),

@@ -1,13 +1,16 @@
 """A user's own photographs as a data set: a folder with one sub-folder a class.
 
-FOLDER/<class>/*.jpg is divided here: of each class with two images or more, a tenth is held out as
-"test", at least one and never all. The images are chosen by a hash of their name within their
-class: not the class's name nor the folder's place, so that renaming either moves no image between
-the splits, and where an image is added or removed, at most one other of its class moves.
+FOLDER/<class>/*.jpg is divided here: of each class with two images or more, a tenth is held out,
+at least one and never all; it is called both "validation" and "test". The images are chosen by a
+hash of a seed and their name within their class: not the class's name nor the folder's place, so
+that renaming either moves no image between the splits, and where an image is added or removed, at
+most one other of its class moves. Each seed holds out another tenth, by chance with some of the
+same images.
 
 Where the folder has FOLDER/train/<class> and FOLDER/val/<class>, FOLDER/test/<class> or both, these
-are the splits "train", "validation" and "test"; where there is no test/, "test" is val/. TFDS's
-`ImageFolder` knows the last form alone, and reads it with TensorFlow.
+are the splits "train", "validation" and "test"; where one of val/ and test/ is missing, its name
+means the other. The seed then changes the order alone, and with it which images a part such as
+"train[:90%]" has. TFDS's `ImageFolder` knows this form alone, and reads it with TensorFlow.
 """
 
 import hashlib
@@ -27,6 +30,7 @@ from speedpaper_jax.files import regular_files
 NAME = "folder"
 
 _HELD_OUT = 10  # one image in so many
+_EITHER = {"validation": "test", "test": "validation"}  # where one is missing, it is the other
 _NAMED = 5  # classes printed by name
 
 
@@ -65,13 +69,15 @@ class FolderSource:
     )
 
 
-def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[str, ...]]:
+def open_folder(
+  folder: pathlib.Path, split: str, split_seed: int = 0
+) -> tuple[FolderSource, tuple[str, ...]]:
   """Opens one split of a folder of images, and prints what is in the folder.
 
   Args:
     folder: of the classes' folders, or of the splits' folders with these in them.
-    split: "train", "test" or, where there is such a folder, "validation"; or a part of one such as
-      "train[:90%]".
+    split: "train", "validation" or "test", or a part of one such as "train[:90%]".
+    split_seed: of the choice of the images that are held out, and of their order.
 
   Returns:
     The images, in a fixed order, and the names of the classes, in alphabetical order.
@@ -85,14 +91,17 @@ def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[s
       "--config.data.dir."
     )
   contents = class_folders.read(folder)
-  splits = contents.splits if contents.divided else _divide(contents.splits["train"])
-  examples = {name: _mixed(classes, contents.classes) for name, classes in splits.items()}
-  if "test" not in examples:
-    examples["test"] = examples["validation"]
+  splits = contents.splits if contents.divided else _divide(contents.splits["train"], split_seed)
+  examples = {
+    name: _mixed(classes, contents.classes, split_seed) for name, classes in splits.items()
+  }
+  for name, other in _EITHER.items():
+    if name not in splits:
+      examples[name] = examples[other]
   parts = [
     examples[name][start:stop] for name, start, stop in _instructions(split, examples, folder)
   ]
-  _print(folder, contents, splits)
+  _print(folder, contents, splits, split_seed)
   # "test" and "validation" may be one folder: no image comes twice.
   chosen = list(dict.fromkeys(example for part in parts for example in part))
   if not chosen:
@@ -100,10 +109,10 @@ def open_folder(folder: pathlib.Path, split: str) -> tuple[FolderSource, tuple[s
   return FolderSource(chosen, contents.classes), contents.classes
 
 
-def _divide(classes: Classes) -> dict[str, Classes]:
+def _divide(classes: Classes, seed: int) -> dict[str, Classes]:
   splits: dict[str, Classes] = {"train": {}, "test": {}}
   for name, photographs in classes.items():
-    by_hash = sorted(photographs, key=_hash)
+    by_hash = sorted(photographs, key=lambda photograph: _hash(photograph, seed))
     count = _number_held_out(len(photographs))
     splits["test"][name], splits["train"][name] = by_hash[:count], by_hash[count:]
   return splits
@@ -114,18 +123,20 @@ def _number_held_out(count: int) -> int:
   return max(round(count / _HELD_OUT), 1) if count > 1 else 0
 
 
-def _mixed(classes: Classes, names: Sequence[str]) -> list[Example]:
+def _mixed(classes: Classes, names: Sequence[str], seed: int) -> list[Example]:
   """In an order that mixes the classes, so that a part of a split has all of them."""
   examples = [
     Example(photograph, label)
     for label, name in enumerate(names)
     for photograph in classes.get(name, [])
   ]
-  return sorted(examples, key=lambda example: (_hash(example.photograph), example.label))
+  return sorted(examples, key=lambda example: (_hash(example.photograph, seed), example.label))
 
 
-def _hash(photograph: Photograph) -> bytes:
-  return hashlib.sha256(photograph.name.encode(errors="surrogateescape")).digest()
+def _hash(photograph: Photograph, seed: int) -> bytes:
+  # Of the name alone at 0, as before there were seeds; no name has a NUL in it.
+  salted = f"{seed}\0{photograph.name}" if seed else photograph.name
+  return hashlib.sha256(salted.encode(errors="surrogateescape")).digest()
 
 
 def _size(path: pathlib.Path) -> int:
@@ -136,7 +147,9 @@ def _size(path: pathlib.Path) -> int:
     return -1
 
 
-def _print(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes]) -> None:
+def _print(
+  folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classes], split_seed: int
+) -> None:
   """Tells once what was found, what was left out, and which classes cannot be evaluated."""
   counts = {
     split: sum(len(photographs) for photographs in classes.values())
@@ -144,10 +157,15 @@ def _print(folder: pathlib.Path, contents: Contents, splits: Mapping[str, Classe
   }
   if contents.divided:
     named = [f"{count:,} in {contents.folders[split].name}" for split, count in counts.items()]
+    named += [
+      f"the split '{name}' being {contents.folders[other].name}"
+      for name, other in _EITHER.items()
+      if name not in splits
+    ]
   else:
-    named = [f"{counts['train']:,} to train on", f"{counts['test']:,} held out as 'test'"]
-  if "test" not in splits:
-    named.append(f"the split 'test' being {contents.folders['validation'].name}")
+    by_seed = f" by the seed {split_seed}" if split_seed else ""
+    held_out = f"{counts['test']:,} held out{by_seed} as 'validation' and 'test'"
+    named = [f"{counts['train']:,} to train on", held_out]
   inform_once(
     f"'{folder}' has {len(contents.classes):,} classes and {sum(counts.values()):,} images: "
     f"{', '.join(named)}."

@@ -40,7 +40,7 @@ class Split:
     return len(self.records)
 
 
-def open_split(name: str, split: str, data_dir: str = "") -> Split:
+def open_split(name: str, split: str, data_dir: str = "", split_seed: int = 0) -> Split:
   """Opens a prepared data set; the embedded digits are prepared on first use.
 
   Args:
@@ -49,12 +49,19 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
     split: a TFDS split expression, such as "train", "train[:90%]" or "validation".
     data_dir: where TFDS data sets are; "" is TFDS's default, `$TFDS_DATA_DIR` or
       `~/tensorflow_datasets`. For "folder" it is the folder of the classes' folders itself.
+    split_seed: which images of "folder" are held out; other data sets have splits of their own.
 
   Raises:
-    UserError: there is no such data set or split, or it is not prepared in a readable form.
+    UserError: there is no such data set or split, or it is not prepared in a readable form; or it
+      is not split by a seed.
   """
   if name == folder.NAME:
-    return _open_folder(split, data_dir)
+    return _open_folder(split, data_dir, split_seed)
+  if split_seed:
+    raise UserError(
+      f"config.data.split_seed is {split_seed} and belongs to the data set 'folder'; the splits of "
+      f"'{name}' are its own, so leave it at 0."
+    )
   root = data_root(data_dir)
   match = _NAME.fullmatch(name)
   if not match:
@@ -80,13 +87,13 @@ def open_split(name: str, split: str, data_dir: str = "") -> Split:
   )
 
 
-def _open_folder(split: str, data_dir: str) -> Split:
+def _open_folder(split: str, data_dir: str, split_seed: int) -> Split:
   if not data_dir:
     raise UserError(
       "The data set 'folder' is a folder of yours; name it with --config.data.dir=FOLDER. It has a "
       "folder of images for each class; evaluate takes it as --data_dir=FOLDER."
     )
-  source, classes = folder.open_folder(paths.expand(data_dir), split)
+  source, classes = folder.open_folder(paths.expand(data_dir), split, split_seed)
   return Split(PreparedRecords(source), num_classes=len(classes), class_names=classes)
 
 

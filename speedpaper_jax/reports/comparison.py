@@ -22,7 +22,11 @@ _NOTHING = "–"
 _CONFIG: rules.Rules = {
   "experiment": rules.IfPresent(rules.TEXT),
   "data": rules.IfPresent(
-    {"name": rules.IfPresent(rules.TEXT), "eval_split": rules.IfPresent(rules.TEXT)}
+    {
+      "name": rules.IfPresent(rules.TEXT),
+      "eval_split": rules.IfPresent(rules.TEXT),
+      "split_seed": rules.IfPresent(rules.SEED),
+    }
   ),
 }
 _SUMMARY: rules.Rules = {
@@ -80,7 +84,7 @@ class _Run:
   @property
   def evaluated_on(self) -> tuple[Any, ...]:
     """Equal for runs whose evaluations can be set against each other."""
-    fields = ("experiment", "data.name", "data.eval_split")
+    fields = ("experiment", "data.name", "data.eval_split", "data.split_seed")
     return (*(self.config.get(field) for field in fields), self.evaluation.get("count"))
 
   def last(self, name: str) -> Any:

@@ -30,6 +30,7 @@ _CONFIG: rules.Rules = {
     "name": rules.TEXT,
     "train_split": rules.TEXT,
     "eval_split": rules.TEXT,
+    "split_seed": rules.SEED,
     "image_size": rules.IMAGE_SIZE,
   },
   "duration": rules.TEXT,
@@ -135,6 +136,7 @@ def result(summary: Mapping[str, Any]) -> str:
 
 def _settings(config: Mapping[str, Any], description: Mapping[str, Any]) -> str:
   data, optimizer = config["data"], config["optimizer"]
+  by_seed = f", drawn with `split_seed={data['split_seed']}`" if data["split_seed"] else ""
   start = f"the weights in `{config['init_from']}`" if config.get("init_from") else "random weights"
   return (
     f"The network is `{description['name']}` as in `{description['dialect']}`, with images of "
@@ -143,7 +145,7 @@ def _settings(config: Mapping[str, Any], description: Mapping[str, Any]) -> str:
     f"mini-batches of {config['batch_size']}, by `{optimizer['name']}` with a learning rate that "
     f"starts at {optimizer['learning_rate']:g} for mini-batches of "
     f"{optimizer['base_batch_size']}. Held-out images are those of the split "
-    f"`{data['eval_split']}`."
+    f"`{data['eval_split']}`{by_seed}."
   )
 
 

@@ -180,8 +180,11 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[RunData, Split, Split]
   """
 
   def open_both() -> tuple[Split, Split]:
-    train = open_split(config.name, config.train_split, config.dir)
-    return train, open_split(config.name, config.eval_split, config.dir)
+    train, evaluation = (
+      open_split(config.name, split, config.dir, config.split_seed)
+      for split in (config.train_split, config.eval_split)
+    )
+    return train, evaluation
 
   train, evaluation = hosts.in_all(open_both)
   images = {

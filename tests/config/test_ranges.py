@@ -90,6 +90,7 @@ def test_every_config_is_valid_and_each_of_its_fields_has_a_range(path):
     ("seed", -1, "a whole number from 0 to 4,294,967,295"),
     ("seed", 2**32, "a whole number from 0 to 4,294,967,295"),
     ("seed", 2**64, "a whole number from 0 to 4,294,967,295"),
+    ("data.split_seed", -1, "a whole number from 0 to 4,294,967,295"),
     ("average_decay", 1.0, BELOW_ONE),
     ("batch_norm.decay", -0.1, f"{BELOW_ONE}, or none"),
     ("batch_norm.decay", NAN, f"{BELOW_ONE}, or none"),

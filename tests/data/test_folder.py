@@ -1,6 +1,7 @@
 """A folder of photographs as a data set: its classes, its splits, and training on it."""
 
 import hashlib
+import itertools
 import os
 import pathlib
 import re
@@ -62,9 +63,9 @@ def folder(tmp_path):
   return tmp_path / "folder"
 
 
-def colours(folder, split):
+def colours(folder, split, seed=0):
   """Of the images of a split, in its order."""
-  records = open_split("folder", split, str(folder)).records
+  records = open_split("folder", split, str(folder), seed).records
   return [int(records[index]["image"][0, 0, 0]) for index in range(len(records))]
 
 
@@ -149,19 +150,20 @@ class TestClasses:
 
 
 class TestHeldOut:
-  """A tenth of each class, chosen by the digest of the files' names in it."""
+  """A tenth of each class, chosen by the digest of the files' names in it, and of a seed."""
 
-  def held_out(self, folder):
+  def held_out(self, folder, seed=0):
     """Of each class, the colours of the images that are held out."""
-    split = open_split("folder", "test", str(folder))
+    split = open_split("folder", "test", str(folder), seed)
     records = [split.records[index] for index in range(len(split))]
     return [
       {int(record["image"][0, 0, 0]) for record in records if record["label"] == label}
       for label in range(split.num_classes)
     ]
 
-  def test_every_image_is_in_one_of_the_splits(self, insects):
-    train, test = colours(insects, "train"), colours(insects, "test")
+  @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+  def test_every_image_is_in_one_of_the_splits(self, insects, seed):
+    train, test = colours(insects, "train", seed), colours(insects, "test", seed)
     assert sorted(train + test) == [
       50 * label + number for label in range(3) for number in range(PER_CLASS)
     ]
@@ -173,10 +175,42 @@ class TestHeldOut:
   def test_is_a_tenth_of_each_class_at_least_one_and_never_all(self, folder, images, held_out):
     write_classes(folder, images)
     write_classes(folder, 20, ("many",))  # so that there is a test split
-    assert [len(of_class) for of_class in self.held_out(folder)] == [*[held_out] * 3, 2]
+    for seed in (0, 1, 2):
+      assert [len(of_class) for of_class in self.held_out(folder, seed)] == [*[held_out] * 3, 2]
 
-  def test_the_name_alone_decides(self, insects):
-    """So that a later version of this package finds the same ones."""
+  @pytest.mark.parametrize(
+    ("seed", "numbers"), [(0, [33, 6, 0, 8]), (1, [24, 22, 34, 2]), (2, [37, 34, 4, 19])]
+  )
+  def test_every_version_of_this_package_finds_the_same_ones_in_the_same_order(
+    self, insects, seed, numbers
+  ):
+    expected = [50 * label + number for number in numbers for label in range(3)]
+    assert colours(insects, "test", seed) == expected
+
+  def test_each_seed_holds_out_others(self, insects):
+    """Some of the same by chance: 4 of 40 images have 0.4 in common with 4 others on average."""
+    by_seed = [self.held_out(insects, seed)[0] for seed in range(100)]
+    assert len({frozenset(numbers) for numbers in by_seed}) == 100
+    pairs = list(itertools.combinations(by_seed, 2))
+    assert 0.35 < sum(len(one & other) for one, other in pairs) / len(pairs) < 0.45
+    assert set().union(*by_seed) == {*range(PER_CLASS)}
+
+  def test_validation_is_another_name_of_it(self, insects):
+    for seed in (0, 1):
+      assert colours(insects, "validation", seed) == colours(insects, "test", seed)
+
+  def test_the_seed_goes_before_the_name(self, insects):
+    """With a character between them that no name has."""
+    digests = {
+      number: hashlib.sha256(b"7\0" + f"{number}.png".encode()).digest()
+      for number in range(PER_CLASS)
+    }
+    expected = set(sorted(digests, key=digests.get)[: PER_CLASS // 10])
+    assert self.held_out(insects, 7) == [
+      {50 * label + number for number in expected} for label in range(3)
+    ]
+
+  def test_without_a_seed_the_name_alone_decides(self, insects):
     numbers = sorted(
       range(PER_CLASS), key=lambda number: hashlib.sha256(f"{number}.png".encode()).digest()
     )
@@ -190,12 +224,13 @@ class TestHeldOut:
     (folder / "ants").rename(folder / "aunts")
     assert self.held_out(folder) == self.held_out(insects)
 
-  def test_at_most_one_image_moves_when_one_comes_or_goes(self, folder):
+  @pytest.mark.parametrize("seed", range(5))
+  def test_at_most_one_image_moves_when_one_comes_or_goes(self, folder, seed):
     write_classes(folder, 2, ("ants", "bees"))
-    before = self.held_out(folder)[0]
+    before = self.held_out(folder, seed)[0]
     for number in range(2, 40):
       write_image(folder / "ants" / f"{number}.png", number)
-      after = self.held_out(folder)[0]
+      after = self.held_out(folder, seed)[0]
       assert len((before ^ after) - {number}) <= 1
       assert len(before ^ after) <= 2
       before = after
@@ -228,9 +263,10 @@ class TestSplits:
     assert found == colours(insects, "train")
     assert found != sorted(found)
 
+  @pytest.mark.parametrize("seed", [0, 1])
   @pytest.mark.parametrize("part", ["train[:20%]", "train[40%:60%]", "train[-20%:]", "train[:20]"])
-  def test_a_part_has_all_classes(self, insects, part):
-    split = open_split("folder", part, str(insects))
+  def test_a_part_has_all_classes(self, insects, part, seed):
+    split = open_split("folder", part, str(insects), seed)
     assert {split.records[index]["label"] for index in range(len(split))} == {0, 1, 2}
     assert split.class_names == CLASSES
 
@@ -268,6 +304,25 @@ class TestFoldersOfSplits:
       f"being {validation}.\n"
     )
 
+  @pytest.mark.parametrize("test", ["test", "Test"])
+  def test_validation_is_test_where_that_is_missing(self, folder, capsys, test):
+    write_classes(folder / "train", 2)
+    write_classes(folder / test, 1)
+    assert sorted(colours(folder, "validation")) == sorted(colours(folder, "test")) == [0, 50, 100]
+    assert capsys.readouterr().err == (
+      f"'{folder}' has 3 classes and 9 images: 6 in train, 3 in {test}, the split 'validation' "
+      f"being {test}.\n"
+    )
+
+  def test_a_seed_moves_no_image_between_them_and_changes_their_parts(self, folder):
+    write_classes(folder / "train", 40)
+    write_classes(folder / "val", 3)
+    for split in ("train", "validation", "test"):
+      assert sorted(colours(folder, split, 1)) == sorted(colours(folder, split))
+    parts = [colours(folder, part, 1) for part in ("train[:90%]", "train[90%:]")]
+    assert parts[0] + parts[1] == colours(folder, "train", 1)
+    assert set(parts[1]) != set(colours(folder, "train[90%:]"))
+
   def test_all_three(self, folder, capsys):
     for value, split in enumerate(("train", "val", "test")):
       for name in ("ants", "bees"):
@@ -279,9 +334,10 @@ class TestFoldersOfSplits:
       f"'{folder}' has 2 classes and 6 images: 2 in train, 2 in val, 2 in test.\n"
     )
 
-  def test_no_image_comes_twice(self, folder):
+  @pytest.mark.parametrize("held_out", ["val", "test"])
+  def test_no_image_comes_twice(self, folder, held_out):
     write_classes(folder / "train", 2)
-    write_classes(folder / "val", 1)
+    write_classes(folder / held_out, 1)
     for split in ("train+test+validation", "all"):
       assert sorted(colours(folder, split)) == [0, 0, 1, 50, 50, 51, 100, 100, 101]
 
@@ -357,8 +413,11 @@ class TestWhatIsToldAtTheStart:
     open_split("folder", "train[:50%]", str(folder))
     open_split("folder", "test", str(folder))
     assert capsys.readouterr().err == (
-      f"'{folder}' has 3 classes and 120 images: 108 to train on, 12 held out as 'test'.\n"
+      f"'{folder}' has 3 classes and 120 images: 108 to train on, 12 held out as 'validation' and "
+      "'test'.\n"
     )
+    open_split("folder", "test", str(folder), 5)
+    assert "12 held out by the seed 5 as 'validation' and 'test'.\n" in capsys.readouterr().err
 
   def test_a_class_of_one_image_has_none_held_out(self, folder, capsys):
     write_classes(folder, 4, ("ants", "bees"))
@@ -385,6 +444,10 @@ class TestDigest:
   def test_other_images_have_another(self, insects):
     splits = ("train", "test", "train+test", "train[:50%]", "train[50%:]")
     assert len({self.digest(insects, split) for split in splits}) == len(splits)
+
+  def test_another_seed_has_another(self, insects):
+    digests = {open_split("folder", "test", str(insects), seed).records.digest() for seed in (0, 1)}
+    assert len(digests) == 2
 
   @pytest.mark.parametrize(
     "change",
@@ -431,7 +494,7 @@ class TestMistakes:
       *("train", folder),
     )
 
-  @pytest.mark.parametrize("split", ["validation", "train[", "train[:x]", ""])
+  @pytest.mark.parametrize("split", ["vacation", "train[", "train[:x]", ""])
   def test_an_unknown_split(self, insects, split):
     self.expect(
       f"'{split}' is not a split of '{insects}', nor a part of one such as 'train[:90%]'.",
@@ -439,7 +502,8 @@ class TestMistakes:
     )
 
   def test_the_nearest_split_is_named(self, insects):
-    with pytest.raises(UserError, match=r"Did you mean 'train'\? Valid: 'train', 'test'\.$"):
+    valid = r"Valid: 'train', 'test', 'validation'\.$"
+    with pytest.raises(UserError, match=rf"Did you mean 'train'\? {valid}"):
       open_split("folder", "trian", str(insects))
 
   def test_a_split_without_images(self, insects, folder):
@@ -447,6 +511,7 @@ class TestMistakes:
     (folder / "test").mkdir()
     end = "has no images; choose another split."
     self.expect(f"The split 'test' of '{folder}' {end}", "test", folder)
+    self.expect(f"The split 'validation' of '{folder}' {end}", "validation", folder)
     self.expect(f"The split 'train[:0]' of '{insects}' {end}", "train[:0]", insects)
 
   def test_too_few_classes_because_of_what_is_left_out(self, folder):
@@ -519,12 +584,13 @@ def test_a_damaged_image_becomes_a_row_of_weight_zero_told_once(folder, capsys, 
   assert warning.startswith(f"warning: {name} cannot be decoded and is left out: {reason}")
 
 
-def test_training(insects, tmp_path, monkeypatch):
+@pytest.mark.parametrize("seed", [0, 3])
+def test_training(insects, tmp_path, monkeypatch, seed):
   monkeypatch.setattr(registry, "create", tiny.create)
   config = load("configs/bn_inception.py:data=folder")
   config.update_from_flattened_dict(tiny.SETTINGS)
   config.data.augmentation.shift = 0
-  config.data.dir = str(insects)
+  config.data.update(dir=str(insects), split_seed=seed)
   config.duration = "2 steps"
   directory = RunDirectory(tmp_path)
   summary = train.run(config, directory)
@@ -532,3 +598,7 @@ def test_training(insects, tmp_path, monkeypatch):
   assert summary["eval"]["count"] == len(colours(insects, "test"))
   description = directory.read("model.json")
   assert (description["num_classes"], description["class_names"]) == (3, [*CLASSES])
+  data = directory.read("data.json")
+  for purpose, split in (("train", "train"), ("eval", "test")):
+    images = open_split("folder", split, str(insects), seed)
+    assert data[purpose]["files"] == images.records.digest()

@@ -67,6 +67,16 @@ def expect_error(message, *arguments):
   assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["colours", "digits", "imagenet2012"])
+def test_a_seed_of_the_split_is_refused_because_the_splits_are_the_data_set_s_own(prepared, name):
+  message = (
+    "config.data.split_seed is 3 and belongs to the data set 'folder'; the splits of "
+    f"'{name}' are its own, so leave it at 0."
+  )
+  with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+    open_split(name, "train", str(prepared), 3)
+
+
 @pytest.mark.parametrize(
   ("split", "count"),
   [("train", 10), ("test", 3), ("train[:80%]", 8), ("train[80%:]", 2), ("train[2:5]", 3)],

@@ -80,8 +80,11 @@ def test_runs_of_the_same_name_are_told_apart_by_their_paths(tmp_path, drawings)
   assert [row[0] for row in table.rows] == [str(tmp_path / "one/run"), str(tmp_path / "two/run")]
 
 
-def test_other_images_are_not_ranked(tmp_path, drawings):
-  runs = [past_runs.write(tmp_path / name, data__name=name) for name in ("digits", "mnist")]
+@pytest.mark.parametrize(
+  ("field", "values"), [("data__name", ("digits", "mnist")), ("data__split_seed", (0, 1))]
+)
+def test_other_images_are_not_ranked(tmp_path, drawings, field, values):
+  runs = [past_runs.write(tmp_path / str(value), **{field: value}) for value in values]
   page, _ = present(drawings, *runs)
   assert page.result.startswith("The runs have not been evaluated on the same images;")
 

@@ -201,6 +201,10 @@ class TestOtherRuns:
     assert "There are 1,000 classes." in text
     assert "class 7" not in text
 
+  def test_a_seed_of_the_split_is_told(self, tmp_path):
+    run = past_runs.write(tmp_path, data__name="folder", data__split_seed=3)
+    assert "of the split `test`, drawn with `split_seed=3`." in paragraphs(train.present(run))
+
   def test_fine_tuning(self, tmp_path):
     text = paragraphs(train.present(past_runs.write(tmp_path, init_from="runs/a")))
     assert "It started from the weights in `runs/a`" in text

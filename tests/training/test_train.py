@@ -534,6 +534,14 @@ class TestData:
     assert after == before
     model_directory.load(directory.path, parallel.make_mesh())
 
+  def test_with_another_seed_of_the_split_it_is_refused(self, config, directory, folder):
+    train.run(config, directory)
+    config.data.split_seed = 1
+    with pytest.raises(
+      UserError, match=r"another config\.data\.split_seed; the run's place is one"
+    ):
+      train.run(config, directory)
+
   def test_with_more_images_it_goes_on_and_says_so(self, config, directory, folder, capsys):
     train.run(config, directory)
     Image.new("L", (16, 16)).save(folder / "train" / "ant" / "4.png")
