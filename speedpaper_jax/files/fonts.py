@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Iterable, Sequence
 
 from matplotlib import font_manager
 from matplotlib.axis import Axis
@@ -41,12 +42,9 @@ def make_legible(figure: Figure) -> None:
   texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
   axes = [axis for axis in figure.findobj(Axis) if isinstance(axis, Axis)]
   on_ticks = [label for axis in axes for label in axis.get_ticklabels()]
-  shown = {ord(character) for each in [*texts, *on_ticks] for character in each.get_text()}
-  foreign = shown - _characters(font_manager.findfont(_OWN)) - _LAYOUT
-  if not foreign:
+  families, codes = _fonts_and_codes(each.get_text() for each in [*texts, *on_ticks])
+  if not families and not codes:
     return
-  families, missing = _cover(foreign - _INVISIBLE)
-  codes = {number: _code(number) for number in missing} | dict.fromkeys(_INVISIBLE, "")
   for artist in texts:
     artist.set_fontfamily([_OWN, *families])
     artist.set_text(artist.get_text().translate(codes))
@@ -55,6 +53,21 @@ def make_legible(figure: Figure) -> None:
     labels = "".join(label.get_text() for label in axis.get_ticklabels())
     if labels.translate(codes) != labels:
       axis.set_major_formatter(_with_codes(axis.get_major_formatter(), codes))
+
+
+def as_drawn(texts: Sequence[str]) -> list[str]:
+  """The texts as `make_legible` has them drawn, whose codes are longer; with the same warning."""
+  _, codes = _fonts_and_codes(texts)
+  return [text.translate(codes) for text in texts]
+
+
+def _fonts_and_codes(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
+  """Fonts to have beside matplotlib's own, and what to draw for characters that none has."""
+  shown = {ord(character) for text in texts for character in text}
+  foreign = shown - _characters(font_manager.findfont(_OWN)) - _LAYOUT
+  if not foreign:
+    return [], {}
+  families, missing = _cover(foreign - _INVISIBLE)
   if missing:
     examples = " ".join(map(chr, sorted(missing)[:_EXAMPLES]))
     more = " …" if len(missing) > _EXAMPLES else ""
@@ -63,6 +76,7 @@ def make_legible(figure: Figure) -> None:
       f"that has them, as Noto Sans CJK (fonts-noto-cjk in Debian and Ubuntu) has Chinese, "
       f"Japanese and Korean."
     )
+  return families, {number: _code(number) for number in missing} | dict.fromkeys(_INVISIBLE, "")
 
 
 def _with_codes(formatter: Formatter, codes: dict[int, str]) -> FuncFormatter:

@@ -90,6 +90,13 @@ def test_what_no_font_has_is_drawn_as_its_code_and_told_once(install, capsys, na
   assert message.count("\n") == 1
 
 
+def test_text_as_it_is_drawn(install, capsys):
+  install(_OTHER)
+  assert fonts.as_drawn(["rose", "猫\u200d", _ITS]) == ["rose", r"\u732b", _ITS]
+  assert fonts.as_drawn(["猫"]) == [legible("猫")[0]]
+  assert "no installed font has 猫;" in capsys.readouterr().err
+
+
 def test_the_font_of_boxes_is_not_taken():
   assert not any("Last Resort" in family for family, _ in fonts._installed())
 
