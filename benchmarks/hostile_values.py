@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import matplotlib.figure
+import numpy as np
 
 from speedpaper_jax import reports
 from speedpaper_jax.command_line import entry_point
@@ -53,6 +54,7 @@ FILES = (
   "metrics.jsonl",
   "sessions.json",
   "summary.json",
+  "predictions.json",
 )
 VALUES: tuple[Any, ...] = (
   None,
@@ -150,6 +152,13 @@ def write_run(path: pathlib.Path) -> RunDirectory:
     "versions": {"jax": "0.10.2"},
   }
   directory.write("summary.json", summary)
+  image = {"name": "a.png", "class": 0, "probability": 0.75}
+  images = [
+    {**image, "predicted": 0, "class_probability": 0.75},
+    {**image, "predicted": 1, "class_probability": 0.25, "shown": 0},
+  ]
+  directory.write("predictions.json", {"step": 4, "images": images})
+  directory.write_arrays({"mistake_pixels": np.zeros((1, 8, 8, 3), np.uint8)})
   (directory.checkpoints / "4").mkdir(parents=True)
   return directory
 

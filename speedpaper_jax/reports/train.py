@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from speedpaper_jax.files import rules
 from speedpaper_jax.papers.networks import NETWORKS
-from speedpaper_jax.reports import contents
+from speedpaper_jax.reports import contents, predictions
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, nats, percent
@@ -45,6 +45,7 @@ _SUMMARY: rules.Rules = {
   "steps": rules.STEP,
   "seconds": rules.AT_LEAST_ZERO,
   "eval": rules.IfPresent(contents.EVALUATION),
+  "ten_crops": rules.IfPresent(contents.EVALUATION),
   "best": rules.IfPresent({"step": rules.STEP, "top1": rules.FRACTION}),
   "diverged_at": rules.IfPresent(rules.STEP),
 }
@@ -110,6 +111,7 @@ def present(directory: RunDirectory) -> Page:
           *([Figure("learning_rate", "The learning rate of each step.")] if has_rates else []),
         ],
       ),
+      *_class_by_class(directory, description),
       Section(
         "What was trained",
         paragraphs=[_settings(config, description), _classes(description)],
@@ -132,6 +134,13 @@ def result(summary: Mapping[str, Any]) -> str:
     f"{percent(metrics['top5'])}, after {summary['steps']:,} steps in "
     f"{duration(summary['seconds'])}."
   )
+
+
+def _class_by_class(directory: RunDirectory, description: Mapping[str, Any]) -> list[Section]:
+  """What the network took each held-out image for, where the run was asked for it."""
+  if not (directory.path / predictions.NAME).exists():
+    return []
+  return [predictions.section(directory, description)]
 
 
 def _settings(config: Mapping[str, Any], description: Mapping[str, Any]) -> str:
@@ -223,6 +232,11 @@ def _totals(
       ("top-5 accuracy", percent(metrics["top5"])),
       ("cross-entropy", f"{nats(metrics['loss'])} nats"),
       ("held-out images", f"{metrics['count']:,}"),
+    ]
+  if metrics := summary.get("ten_crops"):
+    rows += [
+      ("top-1 accuracy, ten crops", percent(metrics["top1"])),
+      ("cross-entropy, ten crops", f"{nats(metrics['loss'])} nats"),
     ]
   rows += [
     ("steps", f"{summary['steps']:,}"),

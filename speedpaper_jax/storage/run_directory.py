@@ -1,18 +1,21 @@
 """What a run leaves behind, and where.
 
-config.json     the config, complete
-model.json      the network: name, dialect, classes, preprocessing
-data.json       of the images that it is trained and evaluated on: "split", the number of "examples"
-                and a digest of the list of "files"; under "changes" those of earlier sessions that
-                were others, each "until_step"
-metrics.jsonl   one JSON object a line, with "step" and "split" ("train" or "eval")
-sessions.json   each start of a training run, from which step to which; see `sessions`
-summary.json    the result, written when the run has ended
-arrays.npz      numbers that are many, of experiments that have such
-checkpoints/    Orbax
-tensorboard/    the metrics again, as TensorBoard events
-plots/*.png     figures, each for a light page and, as *.dark.png, for a dark one
-report.html     all of it to read
+config.json       the config, complete
+model.json        the network: name, dialect, classes, preprocessing
+data.json         of the images that it is trained and evaluated on: "split", the number of
+                  "examples" and a digest of the list of "files"; under "changes" those of earlier
+                  sessions that were others, each "until_step"
+metrics.jsonl     one JSON object a line, with "step" and "split" ("train" or "eval")
+sessions.json     each start of a training run, from which step to which; see `sessions`
+summary.json      the result, written when the run has ended
+predictions.json  of runs that are asked for it: "step", and under "images" of each held-out image
+                  its "name", "class" and "class_probability", the "predicted" class and its
+                  "probability"; of the worst mistakes "shown", the row in `mistake_pixels`
+arrays.npz        numbers that are many, of runs that have such; `mistake_pixels` of predictions
+checkpoints/      Orbax
+tensorboard/      the metrics again, as TensorBoard events
+plots/*.png       figures, each for a light page and, as *.dark.png, for a dark one
+report.html       all of it to read
 """
 
 import contextlib

@@ -70,6 +70,21 @@ class TestPage:
     assert "There are 2 classes: nought, one." in text
 
 
+def test_ten_crops(tmp_path):
+  directory = past_runs.write(tmp_path)
+  summary = directory.read("summary.json")
+  ten_crops = {"top1": 0.9125, "top5": 1.0, "loss": 0.25, "count": 1797}
+  directory.write("summary.json", {**summary, "ten_crops": ten_crops})
+  totals, _ = tables(train.present(directory))
+  assert totals.rows[4:6] == [
+    ("top-1 accuracy, ten crops", "91.25 %"),
+    ("cross-entropy, ten crops", "0.2500 nats"),
+  ]
+  directory.write("summary.json", {**summary, "ten_crops": {**ten_crops, "top1": 91.25}})
+  with pytest.raises(UserError, match=r"summary\.json is .*: ten_crops\.top1 is 91\.25; it must"):
+    train.present(directory)
+
+
 class TestSessions:
   """Two, of which the second has larger batches: 20 steps of 8, then 20 of 16, of 160 images."""
 
