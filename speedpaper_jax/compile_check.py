@@ -143,7 +143,9 @@ def check(
   from speedpaper_jax.steps import assembly
 
   config, mesh = assembly.prepare(config, devices)
-  parts = assembly.assemble(config, mesh, *_data_set_sizes(config))
+  num_classes, epoch_size = _data_set_sizes(config)
+  # The weights of classes do not change the program.
+  parts = assembly.assemble(config, mesh, num_classes, epoch_size, [1] * num_classes)
   print(f"Compiling for {mesh.size} chips {chip.name}; this takes minutes.", flush=True)
   began = time.monotonic()
   try:

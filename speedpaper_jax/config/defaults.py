@@ -47,6 +47,9 @@ TRAIN: Mapping[str, Field] = {
   "experiment": Field("train", NAME, changes.EXPERIMENT),
   # Directory of a trained network to take the first weights from.
   "init_from": Field("", TEXT, changes.FIRST_WEIGHTS),
+  # Layers that stay as they are, batch normalization included: names with commas between them, "*"
+  # and "?" for any characters; "trunk" for all but the softmax layers and auxiliary heads.
+  "freeze": Field("", TEXT, changes.FROM_HERE_ON),
   # Of weights, data order, augmentation and dropout.
   "seed": Field(0, SEED, changes.SEED),
   #
@@ -103,6 +106,10 @@ TRAIN: Mapping[str, Field] = {
     f"data.augmentation.{name}": Field(default, rule, changes.TRAINING_LOSS)
     for name, (default, rule) in augment.FIELDS.items()
   },
+  # α of mixup's Beta distribution, see `steps.mixing`; 0 for none.
+  "data.augmentation.mixup": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),
+  # Of CutMix's.
+  "data.augmentation.cutmix": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),
   # Over all devices.
   "batch_size": Field(32, ROWS, changes.BATCH),
   "eval_batch_size": Field(128, ROWS, changes.SAME_TRAINING),
@@ -114,6 +121,8 @@ TRAIN: Mapping[str, Field] = {
   # At a batch of `base_batch_size`; it grows with the batch.
   "optimizer.learning_rate": Field(0.01, ABOVE_ZERO, changes.SCHEDULE),
   "optimizer.base_batch_size": Field(32, ROWS, changes.SCHEDULE),
+  # Of the trunk, all but the softmax layers and auxiliary heads, as a part of this rate.
+  "optimizer.trunk_rate": Field(1.0, ABOVE_ZERO, changes.FROM_HERE_ON),
   **{
     f"optimizer.{name}.{option}": field
     for name, options in optimizers.OPTIONS.items()
@@ -135,6 +144,8 @@ TRAIN: Mapping[str, Field] = {
   "optimizer.schedule.boundaries": Field(("10 epochs",), _DURATIONS, changes.SCHEDULE),
   "optimizer.schedule.warmup": Field("0 steps", _DURATION, changes.SCHEDULE),
   "label_smoothing": Field(0.0, FRACTION_BELOW_ONE, changes.TRAINING_LOSS),
+  # "balanced": each class counts as much as any other, however few images it has.
+  "class_weights": Field("none", one_of(("none", "balanced")), changes.TRAINING_LOSS),
   # Of each auxiliary head's loss.
   "aux_weight": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),
   # Of the average of parameters and batch_stats; 0 for none.
@@ -145,6 +156,10 @@ TRAIN: Mapping[str, Field] = {
   "eval_every": Field("1 epochs", _DURATION, changes.SAME_TRAINING),
   # After the last step, too, without augmentation.
   "evaluate_training_images": Field(False, SWITCH, changes.SAME_TRAINING),
+  # After the last step, too, with the mean over ten crops of each image.
+  "evaluate_ten_crops": Field(False, SWITCH, changes.SAME_TRAINING),
+  # After the last step: what is said of each held-out image, for the report.
+  "record_answers": Field(False, SWITCH, changes.SAME_TRAINING),
   "checkpoint_every": Field("5 epochs", _DURATION, changes.SAME_TRAINING),
   # The newest.
   "checkpoints_to_keep": Field(2, ROWS, changes.SAME_TRAINING),

@@ -56,12 +56,13 @@ _SYNONYMS = {
 }
 
 
-def parse_arguments(text: str, **valid: Sequence[str]) -> dict[str, str]:
+def parse_arguments(text: str, **valid: Sequence[str] | str) -> dict[str, str]:
   """Reads the `key=value,key=value` that follows a config file's name.
 
   Args:
     text: what `get_config` was called with.
-    **valid: for each key its valid values, the default first.
+    **valid: for each key its valid values, the default first; or the default alone, where it may
+      be any text.
 
   Returns:
     A value for each key.
@@ -69,14 +70,14 @@ def parse_arguments(text: str, **valid: Sequence[str]) -> dict[str, str]:
   Raises:
     UserError: an unknown key or value, or a part that is not `key=value`.
   """
-  values = {key: choices[0] for key, choices in valid.items()}
+  values = {key: given if isinstance(given, str) else given[0] for key, given in valid.items()}
   for part in filter(None, text.split(",")):
     key, equals, value = part.partition("=")
     if not equals:
       raise UserError(f"The config argument '{part}' is not of the form key=value.")
     if key not in valid:
       raise UserError(f"The config has no argument '{key}'.{did_you_mean(key, valid)}")
-    if value not in valid[key]:
+    if not isinstance(valid[key], str) and value not in valid[key]:
       raise UserError(f"The config has no {key} '{value}'.{did_you_mean(value, valid[key])}")
     values[key] = value
   return values

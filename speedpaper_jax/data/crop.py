@@ -70,9 +70,12 @@ class EvaluationCrop:
     Raises:
       decode.DecodeError: the image is damaged.
     """
-    rgb = decode.to_rgb(decode.open_image(image))
     if self.resize == "short_side":
-      return self._resize_short_side(rgb)
+      resized = self.resized(image)
+      # Size and corner are rounded as torchvision does.
+      top, left = (round((side - self.image_size) / 2) for side in resized.shape[:2])
+      return resized[top : top + self.image_size, left : left + self.image_size]
+    rgb = decode.to_rgb(decode.open_image(image))
     margin = (1 - self.central_fraction) / 2
     if self.interpolation in _SAMPLED:
       left, top = round(margin * rgb.width), round(margin * rgb.height)
@@ -83,20 +86,42 @@ class EvaluationCrop:
     return np.asarray(resize_box(rgb, box, self.image_size, resampling))
 
   @property
+  def shape(self) -> tuple[int, ...]:
+    """Of what an image becomes."""
+    return (self.image_size, self.image_size, 3)
+
+  @property
+  def resized_side(self) -> int:
+    """The short side of the resized image, out of which crops are cut, in pixels."""
+    return math.floor(self.image_size / self.central_fraction)
+
+  @property
   def dtype(self) -> type[np.generic]:
     """Of the pixels: uint8, or float32 where they are not rounded."""
     return np.float32 if self.interpolation in _SAMPLED else np.uint8
 
-  def _resize_short_side(self, rgb: Image.Image) -> np.ndarray:
-    """Rounds sizes and corner as torchvision does."""
+  def resized(self, image: bytes | np.ndarray) -> np.ndarray:
+    """Decodes an image and resizes all of it, so that crops can be cut out.
+
+    Args:
+      image: encoded, or uint8 `[H, W, C]`.
+
+    Returns:
+      RGB `[H', W', 3]` of `dtype`, whose short side is `resized_side`; the long one is, too, where
+      the image is squashed.
+
+    Raises:
+      decode.DecodeError: the image is damaged.
+    """
+    rgb = decode.to_rgb(decode.open_image(image))
+    short = self.resized_side
+    if self.resize == "squash":
+      return self._resize(rgb, short, short)
     rgb = _shortened(rgb)
-    short = math.floor(self.image_size / self.central_fraction)
     long = int(short * max(rgb.size) / min(rgb.size))
     width, height = (short, long) if rgb.width <= rgb.height else (long, short)
     # Not the box alone, which Pillow rounds to float32 and so to other pixels.
-    resized = self._resize(rgb, width, height)
-    left, top = (round((side - self.image_size) / 2) for side in (width, height))
-    return resized[top : top + self.image_size, left : left + self.image_size]
+    return self._resize(rgb, width, height)
 
   def _resize(self, rgb: Image.Image, width: int, height: int) -> np.ndarray:
     if self.interpolation in _SAMPLED:

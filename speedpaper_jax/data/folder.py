@@ -62,6 +62,14 @@ class FolderSource:
     """Names the file."""
     return f"the image '{self._examples[index].photograph.path}'"
 
+  def short_name(self, index: int) -> str:
+    """The path of the file."""
+    return str(self._examples[index].photograph.path)
+
+  def labels(self) -> list[int]:
+    """Of all images, as their folders say."""
+    return [example.label for example in self._examples]
+
   def digest(self) -> str:
     """Of the images' classes, names and sizes in bytes."""
     return digest_of(

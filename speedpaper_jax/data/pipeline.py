@@ -8,13 +8,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import grain
 import numpy as np
 
 from speedpaper_jax.data.augment import Augmentation, augment
-from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import in_memory, name_of
 from speedpaper_jax.data.sources import Split
@@ -24,6 +23,21 @@ from speedpaper_jax.errors import UserError, warn
 _ROWS_PER_PART = 32
 
 
+class Crop(Protocol):
+  """What evaluation does to an image, which becomes an array of `shape` and `dtype`."""
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """[..., size, size, 3]."""
+
+  @property
+  def dtype(self) -> type[np.generic]:
+    """Of the pixels."""
+
+  def __call__(self, image: bytes | np.ndarray, /) -> np.ndarray:
+    """Takes an encoded image, or uint8 `[H, W, C]`."""
+
+
 Row = dict[str, Any]  # a `Batch` without its first axis
 
 
@@ -31,7 +45,7 @@ class Batch(TypedDict):
   """One host's rows of a global batch.
 
   Attributes:
-    image: RGB `[n, size, size, 3]`; uint8, or the crop's dtype in evaluation.
+    image: RGB `[n, size, size, 3]`, uint8; in evaluation of the crop's shape and dtype.
     label: class numbers, int32 `[n]`.
     mask: float32 `[n]`; 1 is an example, 0 is padding or an image that cannot be decoded.
   """
@@ -81,7 +95,7 @@ def train_batches(
     row = _example(
       split,
       index,
-      image_size,
+      (image_size, image_size, 3),
       np.uint8,
       lambda image: augment(image, image_size, augmentation, rng),
     )
@@ -102,7 +116,7 @@ def train_batches(
 def eval_batches(
   split: Split,
   *,
-  crop: EvaluationCrop,
+  crop: Crop,
   batch_size: int,
   host_index: int = 0,
   host_count: int = 1,
@@ -129,8 +143,8 @@ def eval_batches(
   def row(index: int) -> Row:
     position = _global_row(index, rows, host_index, host_count)
     if position >= len(split):
-      return _empty_example(crop.image_size, crop.dtype)
-    return _example(split, position, crop.image_size, crop.dtype, crop)
+      return _empty_example(crop.shape, crop.dtype)
+    return _example(split, position, crop.shape, crop.dtype, crop)
 
   batches = math.ceil(len(split) / batch_size)
   return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split)
@@ -139,7 +153,7 @@ def eval_batches(
 def _example(
   split: Split,
   index: int,
-  image_size: int,
+  shape: tuple[int, ...],
   dtype: type[np.generic],
   preprocess: Callable[[bytes | np.ndarray], np.ndarray],
 ) -> Row:
@@ -151,7 +165,7 @@ def _example(
     if index not in split.undecodable:
       split.undecodable.add(index)
       warn(f"{name_of(split.records, index)} cannot be decoded and is left out: {error}")
-    return _empty_example(image_size, dtype)
+    return _empty_example(shape, dtype)
   label = record["label"]
   if not 0 <= label < split.num_classes:
     name = name_of(split.records, index)
@@ -179,8 +193,8 @@ def _global_row(index: int, rows: int, host_index: int, host_count: int) -> int:
   return (batch * host_count + host_index) * rows + row
 
 
-def _empty_example(image_size: int, dtype: type[np.generic]) -> Row:
-  image = np.zeros((image_size, image_size, 3), dtype)
+def _empty_example(shape: tuple[int, ...], dtype: type[np.generic]) -> Row:
+  image = np.zeros(shape, dtype)
   return {"image": image, "label": np.int32(0), "mask": np.float32(0)}
 
 

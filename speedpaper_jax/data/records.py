@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +32,12 @@ class Source(Records, Protocol):
 
   def name(self, index: int, /) -> str:
     """What a record is called in a sentence to the user, such as "the image 'ants/1.jpg'"."""
+
+  def short_name(self, index: int, /) -> str:
+    """What a record is called in a table."""
+
+  def labels(self) -> Sequence[int] | None:
+    """Of all records, where they are known without reading these."""
 
   def digest(self) -> str:
     """SHA-256 of which files the records are, in hexadecimal digits; no file is read for it."""
@@ -61,6 +67,13 @@ class ArrayRecordSource:
   def name(self, index: int) -> str:
     """Names the data set and the split, as images have no names there."""
     return f"record {index} of the split '{self._split}' of {self._data_set}"
+
+  def short_name(self, index: int) -> str:
+    """Its number in the split."""
+    return f"record {index}"
+
+  def labels(self) -> None:
+    """They are in the records."""
 
   def digest(self) -> str:
     """Of the files' names and sizes, the records' own size, and which of them are in the split."""
@@ -100,6 +113,14 @@ class PreparedRecords:
   def name(self, index: int) -> str:
     """As the source says."""
     return self._source.name(index)
+
+  def short_name(self, index: int) -> str:
+    """As the source says."""
+    return self._source.short_name(index)
+
+  def labels(self) -> Sequence[int] | None:
+    """As the source says."""
+    return self._source.labels()
 
   def digest(self) -> str:
     """As the source says."""

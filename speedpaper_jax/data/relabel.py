@@ -33,6 +33,15 @@ class Relabelled:
     """As without the new labels."""
     return self._records.name(index)
 
+  def short_name(self, index: int) -> str:
+    """As without the new labels."""
+    return self._records.short_name(index)
+
+  def labels(self) -> list[int] | None:
+    """With the new numbers."""
+    labels = self._records.labels()
+    return None if labels is None else [self._numbers[label] for label in labels]
+
   def digest(self) -> str:
     """As without the new labels."""
     return self._records.digest()

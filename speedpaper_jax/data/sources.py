@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from speedpaper_jax.data import digits, feature_classes, folder, paths
@@ -38,6 +39,11 @@ class Split:
 
   def __len__(self) -> int:
     return len(self.records)
+
+  def class_counts(self) -> list[int] | None:
+    """Images of each class; None where each record would have to be read for it."""
+    labels = self.records.labels()
+    return None if labels is None else np.bincount(labels, minlength=self.num_classes).tolist()
 
 
 def open_split(name: str, split: str, data_dir: str = "", split_seed: int = 0) -> Split:

@@ -1,7 +1,9 @@
 """Evaluation of a network on a whole split, exact for any batch size and number of devices."""
 
 import contextlib
+import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,18 +11,39 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+from flax import traverse_util
 from jax.sharding import Mesh
 
-from speedpaper_jax.data.pipeline import Batch, eval_batches, train_batches
+from speedpaper_jax.data.pipeline import Batch, Crop, eval_batches, train_batches
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
+from speedpaper_jax.data.ten_crops import TenCrops
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.models.batch_norm import recompute_population_statistics
 from speedpaper_jax.steps import build
-from speedpaper_jax.steps.step import make_eval_step, make_moments_step
+from speedpaper_jax.steps.step import make_answers_step, make_eval_step, make_moments_step
 
 PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What a network says of each image of a split that can be decoded; arrays [N].
+
+  Attributes:
+    numbers: of the images in the split.
+    label: their classes.
+    predicted: the most probable class.
+    probability: of the predicted class.
+    class_probability: of the image's own.
+  """
+
+  numbers: np.ndarray
+  label: np.ndarray
+  predicted: np.ndarray
+  probability: np.ndarray
+  class_probability: np.ndarray
 
 
 class Evaluator:
@@ -51,7 +74,10 @@ class Evaluator:
     self._crop = preprocessing.crop
     self._eval_split = eval_split
     self._train_split = train_split
+    if config.evaluate_ten_crops:
+      TenCrops(self._crop)  # an error now, and not after the last step
     normalization = preprocessing.normalization
+    self._answers_step = parallel.jit_on_mesh(make_answers_step(network, normalization), mesh)
     self._eval_step = parallel.jit_on_mesh(make_eval_step(network, normalization), mesh)
     self._moments_step = parallel.jit_on_mesh(make_moments_step(network, normalization), mesh)
 
@@ -71,34 +97,43 @@ class Evaluator:
     Raises:
       UserError: no image can be decoded.
     """
-    return self._evaluate(variables, self._eval_split, on_batch)
+    return self._evaluate(variables, self._eval_split, self._crop, on_batch)
+
+  def on_ten_crops(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> dict[str, float]:
+    """The same with the mean of the probabilities of ten crops of each image."""
+    return self._evaluate(variables, self._eval_split, TenCrops(self._crop), on_batch)
+
+  def answers(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> Answers:
+    """What the network says of each image; arguments and errors as of the evaluation."""
+    rows: dict[str, list[np.ndarray]] = {}
+    for answers in self._each(
+      self._answers_step, variables, self._eval_split, self._crop, on_batch
+    ):
+      for name, values in jax.device_get(answers).items():
+        rows.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values) for name, values in rows.items()}
+    numbers = np.flatnonzero(joined.pop("mask"))
+    return Answers(numbers, **{name: values[numbers] for name, values in joined.items()})
 
   def on_training_images(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
   ) -> dict[str, float]:
     """The same on the training images: cropped for evaluation, not augmented."""
     assert self._train_split is not None
-    return self._evaluate(variables, self._train_split, on_batch)
+    return self._evaluate(variables, self._train_split, self._crop, on_batch)
 
   def _evaluate(
-    self, variables: Mapping[str, PyTree], split: Split, on_batch: Callable[[], None]
+    self,
+    variables: Mapping[str, PyTree],
+    split: Split,
+    crop: Crop,
+    on_batch: Callable[[], None],
   ) -> dict[str, float]:
-    if needs_population_statistics(self._config):
-      variables = {**variables, "batch_stats": self._population_statistics(variables)}
-    batches = eval_batches(
-      split,
-      crop=self._crop,
-      batch_size=divisible_batch_size(self._config.eval_batch_size, self._mesh),
-      host_index=jax.process_index(),
-      host_count=jax.process_count(),
-    )
-    sums: list[PyTree] = []
-    with contextlib.closing(batches):  # `on_batch` may end it before the last batch
-      for batch in self._on_devices(batches):
-        sums.append(self._eval_step(variables, batch))
-        # At most two batches wait on the devices, whose memory they take.
-        jax.block_until_ready(sums[-2:-1])
-        on_batch()
+    sums = list(self._each(self._eval_step, variables, split, crop, on_batch))
     # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
     total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
     count = total.pop("count")
@@ -110,6 +145,35 @@ class Evaluator:
         "evaluation leaves them out."
       )
     return {name: value / count for name, value in total.items()} | {"count": int(count)}
+
+  def _each(
+    self,
+    step: Callable[..., PyTree],
+    variables: Mapping[str, PyTree],
+    split: Split,
+    crop: Crop,
+    on_batch: Callable[[], None],
+  ) -> Iterator[PyTree]:
+    """What a step gives for each batch of a split."""
+    if needs_population_statistics(self._config):
+      variables = {**variables, "batch_stats": self._population_statistics(variables)}
+    crops = math.prod(crop.shape[:-3])  # to an image; the devices have the memory for so many
+    batches = eval_batches(
+      split,
+      crop=crop,
+      batch_size=divisible_batch_size(-(-self._config.eval_batch_size // crops), self._mesh),
+      host_index=jax.process_index(),
+      host_count=jax.process_count(),
+    )
+    before = None
+    with contextlib.closing(batches):  # `on_batch` may end it before the last batch
+      for batch in self._on_devices(batches):
+        result = step(variables, batch)
+        # At most two batches wait on the devices, whose memory they take.
+        jax.block_until_ready(before)
+        on_batch()
+        yield result
+        before = result
 
   def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:
     """Algorithm 2 over the first mini-batches of training."""
@@ -124,10 +188,13 @@ class Evaluator:
       host_count=jax.process_count(),
     )
     with contextlib.closing(batches):  # they are endless, and threads prefetch them
-      return recompute_population_statistics(
+      statistics = recompute_population_statistics(
         lambda batch: self._moments_step(variables, batch),
         itertools.islice(self._on_devices(batches), self._config.batch_norm.population_batches),
       )
+    # What is frozen has its statistics.
+    before, after = map(traverse_util.flatten_dict, (variables["batch_stats"], statistics))
+    return traverse_util.unflatten_dict(before | after)
 
   def _on_devices(self, batches: Iterable[Batch]) -> Iterator[Any]:
     return (parallel.shard_batch(self._mesh, batch) for batch in batches)

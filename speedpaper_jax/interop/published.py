@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from speedpaper_jax.data.imagenet_classes import class_names
 from speedpaper_jax.errors import UserError, inform
 from speedpaper_jax.files import lock, user_cache
+from speedpaper_jax.inference.model_directory import ModelDescription
 from speedpaper_jax.interop import conversion, directories, files, references
 from speedpaper_jax.published_weights import source_files, table
 from speedpaper_jax.published_weights.table import PublishedWeights
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 _MADE = "model.json"
 # How files of other packages than PyTorch's end → what reads them.
@@ -37,11 +39,30 @@ def model_directory(name: str | pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: there are no such weights, or they cannot be fetched.
   """
+  row = _row(name)
+  return pathlib.Path(name) if row is None else of_row(row)
+
+
+def _row(name: str | pathlib.Path) -> PublishedWeights | None:
+  """The row of a name; None of a path."""
   path = pathlib.Path(name)
   packages = {row.package for row in table.ROWS}
   if path.parts[:1] and path.parts[0] in packages and not path.exists():
-    return of_row(table.find(str(name)))
-  return path
+    return table.find(str(name))
+  return None
+
+
+def description(name: str | pathlib.Path) -> ModelDescription:
+  """What is known of the weights of `model_directory` before they are fetched.
+
+  Raises:
+    UserError: there are no such weights, or the directory has no description of them.
+  """
+  if (row := _row(name)) is None:
+    return ModelDescription.from_json(RunDirectory(pathlib.Path(name)).read("model.json"))
+  return ModelDescription(
+    row.model, row.dialect, row.num_classes, (), row.preprocessing, source=row.name
+  )
 
 
 def of_row(row: PublishedWeights) -> pathlib.Path:

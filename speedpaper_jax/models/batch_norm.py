@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from speedpaper_jax.models import layer_names
+
 PyTree = Any
 
 _ROW_MASK = "row_mask"
@@ -240,6 +242,8 @@ class BatchNorm(nn.Module):
       for statistics of each member alone.
     per_activation: one γ and β for each activation and statistics over the batch alone, instead of
       for each feature map; the ensemble of section 4.2.3 has it in the last hidden layers.
+    frozen: patterns of `layer_names`. Where one chooses this module's place in the network, it is
+      in inference mode in training, too, and its statistics stay as they are.
     use_scale: whether γ is learned; 1 otherwise.
     use_bias: whether β is learned; 0 otherwise.
   """
@@ -250,6 +254,7 @@ class BatchNorm(nn.Module):
   virtual_batch_size: int | None = None
   axis_name: str | None = None
   per_activation: bool = False
+  frozen: tuple[str, ...] = ()
   use_scale: bool = True
   use_bias: bool = True
 
@@ -276,7 +281,7 @@ class BatchNorm(nn.Module):
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape)
 
-    if not train:
+    if not train or layer_names.is_chosen(self.path, self.frozen):
       # Algorithm 2, line 11, as one multiplication and one addition.
       multiplier = scale * lax.rsqrt(running_var.value.astype(dtype) + self.epsilon)
       shift = bias - multiplier * running_mean.value

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -20,7 +21,9 @@ from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.plan import Plan
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.distributed import parallel
+from speedpaper_jax.models import layer_names
 from speedpaper_jax.steps import build
+from speedpaper_jax.steps.mixing import Mixing
 from speedpaper_jax.steps.step import TrainState, batch_template, make_train_step
 
 
@@ -38,6 +41,8 @@ class Assembly:
     model: the network, for training.
     optimizer: with its schedule.
     initial: the program that draws the first state; traced, not compiled.
+    mixing: of neighbouring images in training.
+    class_weights: of each class in the loss; None where all have the same.
   """
 
   config: ml_collections.ConfigDict
@@ -49,6 +54,8 @@ class Assembly:
   model: nn.Module
   optimizer: optax.GradientTransformation
   initial: jax.stages.Traced
+  mixing: Mixing
+  class_weights: np.ndarray | None
 
   @functools.cached_property
   def state_template(self) -> TrainState:
@@ -99,7 +106,11 @@ def prepare(
 
 
 def assemble(
-  config: ml_collections.ConfigDict, mesh: Mesh, num_classes: int, epoch_size: int
+  config: ml_collections.ConfigDict,
+  mesh: Mesh,
+  num_classes: int,
+  epoch_size: int,
+  class_counts: Sequence[int] | None = None,
 ) -> Assembly:
   """Builds what a run is made of; nothing is computed yet.
 
@@ -108,6 +119,7 @@ def assemble(
     mesh: the devices.
     num_classes: of the data.
     epoch_size: training images.
+    class_counts: training images of each class, where they are known.
 
   Raises:
     UserError: a length is not valid, or images or groups do not fit the network.
@@ -117,6 +129,11 @@ def assemble(
   schedule = build.build_schedule(config, durations)
   model = build.build_model(config, num_classes, mesh)
   optimizer = build.build_optimizer(config, schedule)
+  initial = build.trace_initial_state(config, model, optimizer)
+  paths = [
+    [key.key for key in path] for path, _ in jax.tree.leaves_with_path(initial.out_info.params)
+  ]
+  layer_names.check(layer_names.read_patterns(config.freeze), paths, "config.freeze")
   return Assembly(
     config=config,
     mesh=mesh,
@@ -126,7 +143,9 @@ def assemble(
     schedule=schedule,
     model=model,
     optimizer=optimizer,
-    initial=build.trace_initial_state(config, model, optimizer),
+    initial=initial,
+    mixing=build.build_mixing(config, mesh),
+    class_weights=build.build_class_weights(config, class_counts),
   )
 
 
@@ -138,10 +157,13 @@ def compile_step(parts: Assembly, normalization: Normalization = DEFAULT) -> jax
     parts.optimizer,
     seed=config.seed,
     label_smoothing=config.label_smoothing,
+    class_weights=parts.class_weights,
+    mixing=parts.mixing,
     aux_weight=config.aux_weight,
     accumulation_steps=config.accumulation_steps,
     average_decay=config.average_decay,
     normalization=normalization,
+    frozen=layer_names.read_patterns(config.freeze),
     axis_name=parallel.axis_name(config.parallel),
   )
   batch = batch_template(config.batch_size, config.data.image_size)

@@ -1,11 +1,13 @@
 """The objects that a config describes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -16,11 +18,12 @@ from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models import layer_names, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import optim
+from speedpaper_jax.steps.mixing import Mixing
 from speedpaper_jax.steps.step import TrainState
 
 
@@ -120,6 +123,7 @@ def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNor
     unbiased_running_variance=section.unbiased_running_variance,
     virtual_batch_size=virtual_batch_size,
     axis_name=axis_name if section.statistics == "global" else None,
+    frozen=layer_names.read_patterns(config.freeze),
   )
 
 
@@ -127,6 +131,49 @@ def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
   """What is done to each training image."""
   section = config.data.augmentation
   return Augmentation(**{name: section[name] for name in augment.FIELDS})
+
+
+def build_mixing(config: ml_collections.ConfigDict, mesh: Mesh) -> Mixing:
+  """How neighbouring images of a batch are mixed.
+
+  Raises:
+    UserError: a device has an odd number of rows, one of which would have no neighbour.
+  """
+  section = config.data.augmentation
+  mixing = Mixing(section.mixup, section.cutmix)
+  rows = config.batch_size // config.accumulation_steps // mesh.size
+  if mixing and rows % 2:
+    raise UserError(
+      f"config.data.augmentation.mixup and cutmix mix each image with its neighbour, and {rows} is "
+      f"an odd number of images on a device at a time; set config.batch_size to a multiple of "
+      f"{2 * mesh.size * config.accumulation_steps}."
+    )
+  return mixing
+
+
+def build_class_weights(
+  config: ml_collections.ConfigDict, class_counts: Sequence[int] | None
+) -> np.ndarray | None:
+  """The weight of each class in the loss, float32 [num_classes]; None where all have the same.
+
+  Args:
+    config: of training.
+    class_counts: training images of each class; None where they are not known.
+
+  Raises:
+    UserError: the weights depend on the numbers, which are not known.
+  """
+  if config.class_weights == "none":
+    return None
+  if class_counts is None:
+    raise UserError(
+      f"config.class_weights='balanced' needs the number of images of each class, which is known "
+      f"of the data set 'folder', and not of '{config.data.name}'; set it to 'none'."
+    )
+  counts = np.asarray(class_counts, np.float64)
+  present = np.count_nonzero(counts)
+  weights = np.divide(counts.sum(), present * counts, out=np.zeros_like(counts), where=counts > 0)
+  return weights.astype(np.float32)
 
 
 def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
@@ -154,7 +201,7 @@ def build_optimizer(
   config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
   """The optimiser with its learning rate."""
-  return optim.make_optimizer(config.optimizer, schedule)
+  return optim.make_optimizer(config.optimizer, schedule, layer_names.read_patterns(config.freeze))
 
 
 def variables_template(

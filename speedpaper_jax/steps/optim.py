@@ -14,6 +14,7 @@ from speedpaper_jax.config.defaults import TRAIN
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.optimizers import OPTIONS
 from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.models import layer_names
 
 PyTree = Any
 
@@ -22,27 +23,42 @@ _NO_OFFSET = Fraction(0)
 
 
 def make_optimizer(
-  config: ml_collections.ConfigDict, learning_rate: optax.Schedule
+  config: ml_collections.ConfigDict,
+  learning_rate: optax.Schedule,
+  frozen: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
   """Builds the optimiser.
 
   Args:
     config: the `optimizer` section of a training config.
     learning_rate: step → rate.
+    frozen: patterns of `layer_names`; L2 leaves what they choose out.
 
   Returns:
-    L2 on the kernels, clipping of the gradient's global norm, the optimiser, in this order: L2 is
-    coupled, as a term ½·l2·‖w‖² of the loss would be, and so its gradient is clipped as well.
+    L2 on the kernels, clipping of the gradient's global norm, the optimiser, the trunk's smaller
+    rate, in this order: L2 is coupled, as a term ½·l2·‖w‖² of the loss would be, and so its
+    gradient is clipped as well.
 
   Raises:
     UserError: Optax has no such optimiser, or it has other options.
   """
+
+  def trained_kernels(params: PyTree) -> PyTree:
+    chosen = layer_names.mask(params, frozen)
+    return jax.tree.map(lambda kernel, held: kernel and not held, kernel_mask(params), chosen)
+
+  def trunk(params: PyTree) -> PyTree:
+    return layer_names.mask(params, [layer_names.TRUNK])
+
   parts = []
   if config.l2:
-    parts.append(optax.add_decayed_weights(config.l2, mask=kernel_mask))
+    parts.append(optax.add_decayed_weights(config.l2, mask=trained_kernels))
   if config.clip_norm:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
-  return optax.chain(*parts, _update_rule(config.name, config.get(config.name, {}), learning_rate))
+  parts.append(_update_rule(config.name, config.get(config.name, {}), learning_rate))
+  if config.trunk_rate != 1:
+    parts.append(optax.masked(optax.scale(config.trunk_rate), trunk))
+  return optax.chain(*parts)
 
 
 def _update_rule(

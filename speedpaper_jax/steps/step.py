@@ -7,18 +7,22 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
-from speedpaper_jax.models import features, heads
+from speedpaper_jax.models import features, heads, layer_names
 from speedpaper_jax.models.batch_norm import row_mask
 from speedpaper_jax.models.features import AUX_LOGITS
 from speedpaper_jax.steps import optim
+from speedpaper_jax.steps.mixing import NO_MIXING, Mixing, mix
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+
+_OF_MIXING = 2**31  # folded into a step's key; no micro-batch has this number
 
 
 def batch_template(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -77,13 +81,20 @@ class TrainState(flax.struct.PyTreeNode):
     return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.0) -> Metrics:
+def example_metrics(
+  logits: jax.Array,
+  batch: Batch,
+  label_smoothing: float = 0.0,
+  class_weights: np.ndarray | None = None,
+) -> Metrics:
   """Sums over the valid rows of a batch.
 
   Args:
     logits: [N, num_classes].
-    batch: `label` int32 [N] and `mask` float32 [N], 1 for the rows that count.
+    batch: `label` int32 [N] and `mask` float32 [N], 1 for the rows that count; of mixed images
+      `other_label` and `share`, too, see `mixing`.
     label_smoothing: ε; each class's target is (1-ε)·[is the label] + ε/num_classes.
+    class_weights: [num_classes], of each class's term of the loss; None for 1.
 
   Returns:
     Scalars: `loss`, `top1`, `top5` and `count`, each summed over the rows.
@@ -97,15 +108,24 @@ def example_metrics(logits: jax.Array, batch: Batch, label_smoothing: float = 0.
   rank = jnp.sum(before, axis=-1)
   ranked = mask * ~jnp.any(jnp.isnan(logits), axis=-1)
   return {
-    "loss": _summed_cross_entropy(logits, batch, label_smoothing),
+    "loss": _summed_cross_entropy(logits, batch, label_smoothing, class_weights),
     "top1": jnp.sum((rank < 1) * ranked),
     "top5": jnp.sum((rank < 5) * ranked),
     "count": jnp.sum(mask),
   }
 
 
-def _summed_cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-  targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+def _summed_cross_entropy(
+  logits: jax.Array, batch: Batch, label_smoothing: float, class_weights: np.ndarray | None
+) -> jax.Array:
+  num_classes = logits.shape[-1]
+  targets = jax.nn.one_hot(batch["label"], num_classes)
+  if "share" in batch:
+    share = batch["share"][:, None]
+    targets = share * targets + (1 - share) * jax.nn.one_hot(batch["other_label"], num_classes)
+  targets = optax.smooth_labels(targets, label_smoothing)
+  if class_weights is not None:
+    targets *= class_weights
   # `where`, because a masked row's logits and loss may be infinite, and 0·∞ is NaN: in the gradient
   # if the logits are not put aside, too.
   counts = batch["mask"] > 0
@@ -120,10 +140,13 @@ def make_train_step(
   *,
   seed: int,
   label_smoothing: float = 0.0,
+  class_weights: np.ndarray | None = None,
   aux_weight: float = 0.0,
+  mixing: Mixing = NO_MIXING,
   accumulation_steps: int = 1,
   average_decay: float = 0.0,
   normalization: Normalization = DEFAULT,
+  frozen: tuple[str, ...] = (),
   axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Builds `train_step(state, batch) → state, metrics`.
@@ -134,34 +157,54 @@ def make_train_step(
     optimizer: an Optax transformation.
     seed: with the step number it determines every random draw.
     label_smoothing: ε, of all heads.
+    class_weights: [num_classes], of each class's term in the loss of all heads; None for 1.
     aux_weight: of each auxiliary head's cross-entropy in the loss (GoogLeNet's paper, section 5).
+    mixing: of neighbouring images.
     accumulation_steps: the batch is worked through in this many micro-batches, each with batch
       statistics of its own; micro-batch j holds the rows j, j + k, j + 2k, …, so that none moves
       between devices.
     average_decay: of the moving average of parameters and batch_stats; 0 for none.
     normalization: of the images.
+    frozen: patterns of `layer_names`; what they choose stays as it is, to the bit. The model's
+      batch normalizations are in inference mode where they have the same patterns.
     axis_name: a mapped axis over devices, each with its own rows. None under plain `jit`.
 
   Returns:
     A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
     float32 [N]; rows of mask 0 have no part in gradients and batch statistics. Its metrics are
     `example_metrics` over the whole batch, and `gradient_norm`. Its `loss` is the one that is
-    minimised, auxiliary heads included, while evaluation's is the main head's alone.
+    minimised, auxiliary heads included, while evaluation's is the main head's alone. Of mixed
+    images it counts the class with the larger share.
   """
+
+  def held(params: PyTree) -> PyTree:
+    """Nothing is computed for the gradient of what is frozen, which is zero."""
+    chosen = layer_names.mask(params, frozen)
+    return jax.tree.map(lambda x, held: lax.stop_gradient(x) if held else x, params, chosen)
+
+  def kept(before: PyTree, after: PyTree) -> PyTree:
+    """What is frozen as before; it may have been rounded, or decayed by the optimiser."""
+    chosen = layer_names.mask(before, frozen)
+    return jax.tree.map(lambda held, x, y: x if held else y, chosen, before, after)
 
   def summed_loss(
     params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
+    images = normalization.apply(batch["image"])
+    if mixing:
+      images, batch = mix(images, batch, mixing, jax.random.fold_in(key, _OF_MIXING), axis_name)
     logits, updated = model.apply(
-      {"params": params, "batch_stats": batch_stats, **row_mask(batch["mask"])},
-      normalization.apply(batch["image"]),
+      {"params": held(params), "batch_stats": batch_stats, **row_mask(batch["mask"])},
+      images,
       train=True,
       mutable=["batch_stats", AUX_LOGITS],
       rngs={"dropout": key},
     )
-    metrics = example_metrics(logits, batch, label_smoothing)
+    metrics = example_metrics(logits, batch, label_smoothing, class_weights)
     for aux_logits in updated.get(AUX_LOGITS, {}).values():
-      metrics["loss"] += aux_weight * _summed_cross_entropy(aux_logits, batch, label_smoothing)
+      metrics["loss"] += aux_weight * _summed_cross_entropy(
+        aux_logits, batch, label_smoothing, class_weights
+      )
     return metrics["loss"], (metrics, updated.get("batch_stats", {}))
 
   def gradients(state: TrainState, batch: Batch, key: jax.Array) -> tuple[PyTree, Metrics, PyTree]:
@@ -204,13 +247,14 @@ def make_train_step(
     count = jnp.maximum(metrics["count"], 1)
     grads = jax.tree.map(lambda g: g / count.astype(g.dtype), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = kept(state.params, optax.apply_updates(state.params, updates))
+    batch_stats = kept(state.batch_stats, batch_stats)
     average = state.average
     if average is not None:
       decay = optim.averaging_decay(average_decay, state.step)
-      average = optax.incremental_update(
-        {"params": params, "batch_stats": batch_stats}, average, 1 - decay
-      )
+      new = {"params": params, "batch_stats": batch_stats}
+      moved = optax.incremental_update(new, average, 1 - decay)
+      average = {part: kept(new[part], moved[part]) for part in new}
     metrics["gradient_norm"] = optax.tree.norm(grads)
     state = TrainState(
       step=state.step + 1,
@@ -228,13 +272,45 @@ def make_train_step(
 def make_eval_step(
   model: nn.Module, normalization: Normalization = DEFAULT
 ) -> Callable[[Mapping[str, PyTree], Batch], Metrics]:
-  """Builds `eval_step(variables, batch) → metrics`, sums over the valid rows of the batch."""
+  """Builds `eval_step(variables, batch) → metrics`, sums over the valid rows of the batch.
+
+  The images may be several crops each, [N, crops, H, W, C]; their probabilities are averaged.
+  """
 
   def eval_step(variables: Mapping[str, PyTree], batch: Batch) -> Metrics:
-    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
+    images = normalization.apply(batch["image"])
+    crops = images.reshape(-1, *images.shape[-3:])
+    logits: Any = model.apply(variables, crops, train=False)
+    if images.ndim > crops.ndim:
+      of_each = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
+      logits = jax.nn.logsumexp(of_each, 1) - jnp.log(images.shape[1])
     return example_metrics(logits, batch)
 
   return eval_step
+
+
+def make_answers_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], dict[str, jax.Array]]:
+  """Builds `answers_step(variables, batch) → answers`, arrays [N].
+
+  They are `mask` and `label` of the batch, the `predicted` class, its `probability`, and
+  `class_probability`, the label's.
+  """
+
+  def answers_step(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, jax.Array]:
+    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
+    probabilities = jax.nn.softmax(logits)
+    labels = batch["label"]
+    return {
+      "mask": batch["mask"],
+      "label": labels,
+      "predicted": jnp.argmax(probabilities, -1),
+      "probability": jnp.max(probabilities, -1),
+      "class_probability": jnp.take_along_axis(probabilities, labels[:, None], -1)[:, 0],
+    }
+
+  return answers_step
 
 
 def make_predict_step(
@@ -292,6 +368,6 @@ def make_moments_step(
       mutable=["batch_moments"],
       rngs={"dropout": jax.random.key(0)},
     )
-    return updated["batch_moments"]
+    return updated.get("batch_moments", {})  # of what is frozen there are none
 
   return moments_step

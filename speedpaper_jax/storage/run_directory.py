@@ -40,6 +40,8 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.files import json_files, lock, regular_files, rules
 from speedpaper_jax.storage import resuming
 
+PREDICTIONS = "predictions.json"
+
 _METRIC = rules.or_nothing(rules.RESULT)  # None where it was not finite
 _METRICS: dict[str, Any] = {
   "step": rules.STEP,

@@ -11,12 +11,10 @@ from flax import traverse_util
 from speedpaper_jax.data import class_names
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
-from speedpaper_jax.models import registry
+from speedpaper_jax.models import layer_names, registry
 from speedpaper_jax.steps.step import TrainState
 
 PyTree = Any
-_SOFTMAX_LAYER = "logits"
-_AUXILIARY_HEADS = ("aux", "aux1", "aux2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _check_network(config: ml_collections.ConfigDict, source: ModelDescription) 
 
 
 def _is_softmax_layer(path: tuple[str, ...]) -> bool:
-  return len(path) > 2 and path[-2] == _SOFTMAX_LAYER
+  return len(path) > 2 and path[-2] == layer_names.SOFTMAX_LAYER
 
 
 def _auxiliary_layers_that_differ(
@@ -122,7 +120,7 @@ def _auxiliary_layers_that_differ(
   return {
     path[1:3]
     for path in new.keys() & old.keys()
-    if path[1] in _AUXILIARY_HEADS and new[path].shape != old[path].shape
+    if path[1] in layer_names.AUXILIARY_HEADS and new[path].shape != old[path].shape
   }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from speedpaper_jax.distributed import hosts, parallel
 from speedpaper_jax.distributed.interrupts import Interrupted
 from speedpaper_jax.distributed.watchdog import Watchdog
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference.evaluation import Evaluator
+from speedpaper_jax.inference.evaluation import Answers, Evaluator
 from speedpaper_jax.steps.assembly import Assembly
 from speedpaper_jax.steps.step import TrainState
 from speedpaper_jax.storage.checkpoint import Checkpoints
@@ -26,6 +26,7 @@ from speedpaper_jax.training.progress import Progress, format_evaluation
 from speedpaper_jax.training.throughput import Clock, Throughput
 
 Evaluation = dict[str, float]
+Result = TypeVar("Result")
 
 
 class DivergenceError(UserError):
@@ -56,6 +57,7 @@ class Loop:
     session: records the steps.
     best: `step` and `top1` of the best evaluation of earlier sessions of the run.
     window: the metrics of the steps after the last line, sums over their rows.
+    record: keeps the step and the answers to held-out images.
   """
 
   parts: Assembly
@@ -69,6 +71,7 @@ class Loop:
   session: Recorder
   best: dict[str, Any] | None
   window: list[Mapping[str, np.ndarray]]
+  record: Callable[[int, Answers], None]
 
   def __post_init__(self) -> None:
     config, mesh = self.parts.config, self.parts.mesh
@@ -121,6 +124,12 @@ class Loop:
         evaluate = self.evaluator.on_training_images
         summary["train"] = self._run_evaluation(evaluate, step, state, stop)
         self.progress.print(f"training images: {format_evaluation(summary['train'])}")
+      if self.parts.config.evaluate_ten_crops:
+        evaluate = self.evaluator.on_ten_crops
+        summary["ten_crops"] = self._run_evaluation(evaluate, step, state, stop)
+        self.progress.print(f"ten crops: {format_evaluation(summary['ten_crops'])}")
+      if self.parts.config.record_answers:
+        self.record(step, self._run_evaluation(self.evaluator.answers, step, state, stop))
       self.watchdog.pause()
       # Before signals end the process at once again: the last checkpoint may still be on its way.
       self.saved.close()
@@ -219,11 +228,11 @@ class Loop:
 
   def _run_evaluation(
     self,
-    evaluate: Callable[..., Evaluation],
+    evaluate: Callable[..., Result],
     step: int,
     state: TrainState,
     stop: hosts.StopRequests,
-  ) -> Evaluation:
+  ) -> Result:
     """Evaluates, unless a stop is requested: there may be no time for the other images.
 
     It is repeated when the run resumes.

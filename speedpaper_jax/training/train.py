@@ -16,7 +16,7 @@ from speedpaper_jax.data.sources import Split
 from speedpaper_jax.distributed import hosts, parallel
 from speedpaper_jax.distributed.watchdog import Watchdog
 from speedpaper_jax.errors import UserError, warn
-from speedpaper_jax.inference import model_directory
+from speedpaper_jax.inference import model_directory, recorded_answers
 from speedpaper_jax.inference.evaluation import Evaluator
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.interop import published
@@ -54,8 +54,8 @@ def run(
 
   Returns:
     The summary: `steps`, `seconds` (of all sessions of the run) and `eval`; `best`, step and top-1
-    of the best evaluation, where the config keeps its checkpoint; and `train`, as `eval` but on the
-    training images, where the config asks for it.
+    of the best evaluation, where the config keeps its checkpoint; and where the config asks for
+    them `train`, as `eval` but on the training images, and `ten_crops`.
 
   Raises:
     UserError: the config, the data or a checkpoint is not valid.
@@ -66,7 +66,9 @@ def run(
   data, train_split, eval_split = run_data.open_data(config.data)
   # What is no length, and images or weights that do not fit the network, are refused before
   # anything is written.
-  parts = assembly.assemble(config, mesh, train_split.num_classes, len(train_split))
+  parts = assembly.assemble(
+    config, mesh, train_split.num_classes, len(train_split), train_split.class_counts()
+  )
   source = _load_source(parts, directory, train_split)
   description = describe_model(config, train_split, _normalization(config, directory, source))
   evaluator = Evaluator(
@@ -117,6 +119,11 @@ def run(
       session=recorder,
       best=best,
       window=_window(record),
+      record=lambda step, answers: hosts.from_main(
+        lambda: recorded_answers.record(
+          directory, step, answers, eval_split, description.preprocessing.crop
+        )
+      ),
     )
     for part in (loop.progress, loop.profiler, loop.watchdog):
       until_end.enter_context(contextlib.closing(part))

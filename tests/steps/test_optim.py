@@ -107,6 +107,36 @@ def test_only_kernels_are_decayed(config):
 
 
 @pytest.mark.usefixtures("float64")
+def test_what_is_frozen_is_not_decayed_nor_is_its_size_clipped(config):
+  config.update(l2=0.2, clip_norm=1.0)
+  optimizer = optim.make_optimizer(config, optax.constant_schedule(RATE), frozen=("conv",))
+  params = make_params()
+  zeros = jax.tree.map(np.zeros_like, params)
+  updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+  gradient = 0.2 * params["logits"]["kernel"]
+  assert np.linalg.norm(gradient) < 1 < np.linalg.norm(0.2 * params["conv"]["kernel"])
+  assert not updates["conv"]["kernel"].any()
+  np.testing.assert_allclose(updates["logits"]["kernel"], -RATE * gradient, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
+def test_a_smaller_rate_of_the_trunk_is_a_smaller_learning_rate(config, name):
+  """Which PyTorch has as a group of parameters."""
+  config.update(name=name, l2=0.01)
+  heads = trained(config)
+  config.trunk_rate = 0.2
+  both = trained(config)
+  config.trunk_rate = 1.0
+  trunk = trained_by(optim.make_optimizer(config, optax.constant_schedule(0.2 * RATE)))
+  for actual, of_heads, of_trunk in zip(both, heads, trunk, strict=True):
+    # L2 is of the parameters themselves, each of which has had one rate.
+    assert_close(actual["logits"], of_heads["logits"])
+    assert_close(actual["conv"], of_trunk["conv"])
+    assert_close(actual["batch_norm"], of_trunk["batch_norm"])
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_and_l2_are_those_of_torch(config, momentum):
   """L2 is coupled: its gradient goes through the momentum."""

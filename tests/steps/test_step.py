@@ -7,11 +7,14 @@ import numpy as np
 import optax
 import pytest
 
+from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
+from speedpaper_jax.steps import optim
+from speedpaper_jax.steps.mixing import Mixing, mix
 from speedpaper_jax.steps.step import (
   TrainState,
   example_metrics,
@@ -124,6 +127,30 @@ class TestExampleMetrics:
     )
     actual = metrics_of(logits, labels, label_smoothing=label_smoothing)
     np.testing.assert_allclose(actual["loss"], float(expected), rtol=1e-6)
+
+  @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+  @pytest.mark.parametrize("weighted", [False, True])
+  def test_class_weights_and_mixed_images_are_those_of_torch(self, weighted, label_smoothing):
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, (40, 9)).astype(np.float32)
+    label, other_label = generator.integers(0, 9, (2, 40)).astype(np.int32)
+    share = generator.uniform(0.5, 1, 40).astype(np.float32)
+    weights = generator.uniform(0, 3, 9).astype(np.float32) if weighted else None
+    one_hot = np.eye(9, dtype=np.float32)
+    expected = torch.nn.functional.cross_entropy(
+      torch.from_numpy(logits),
+      torch.from_numpy(
+        share[:, None] * one_hot[label] + (1 - share[:, None]) * one_hot[other_label]
+      ),
+      weight=torch.from_numpy(weights) if weighted else None,
+      label_smoothing=label_smoothing,
+      reduction="sum",
+    )
+    batch = {"label": label, "other_label": other_label, "share": share, "mask": np.ones(40)}
+    actual = example_metrics(jnp.asarray(logits), batch, label_smoothing, weights)
+    np.testing.assert_allclose(float(actual["loss"]), float(expected), rtol=1e-5)
+    assert float(actual["top1"]) == np.sum(np.argmax(logits, -1) == label)
 
   def test_a_masked_row_does_not_count_even_with_infinite_loss(self):
     logits = np.zeros((3, 4), np.float32)
@@ -320,6 +347,137 @@ class TestAuxiliaryHeads:
     moments = make_moments_step(network)(state.evaluated, make_batch(8))
     assert jax.tree.structure(moments) == jax.tree.structure(state.batch_stats)
     assert moments.keys() == {"conv", "aux1_conv", "aux2_conv"}
+
+
+@pytest.mark.usefixtures("float64")
+class TestFrozen:
+  FROZEN = ("conv",)
+  NETWORK = Network(BatchNorm(decay=0.9, frozen=FROZEN), aux_heads=("aux1",))
+
+  def steps(self, parallel_mode=None, **options):
+    """The states before and after three steps with L2, momentum and an average."""
+    config = train_config().optimizer
+    config.l2 = 0.1
+    optimizer = optim.make_optimizer(config, lambda _: 0.1, self.FROZEN)
+    options |= {"frozen": self.FROZEN, "aux_weight": 0.3, "average_decay": 0.3}
+    step, state = make_step(self.NETWORK, optimizer=optimizer, average=True, **options)
+    # A running average rounds 0.1 away, and x + 0 changes the sign of a zero.
+    kernel = state.params["conv"]["conv"]["kernel"].at[0].set(-0.0)
+    state.params["conv"]["conv"]["kernel"] = kernel
+    state.average["params"]["conv"]["conv"]["kernel"] = jnp.copy(kernel)
+    for part in (state.batch_stats, state.average["batch_stats"]):
+      part["conv"]["batch_norm"]["mean"] += 0.1
+    before = jax.device_get(state)
+    if parallel_mode is not None:
+      mesh = parallel.make_mesh()
+      axis_name = parallel.axis_name(parallel_mode)
+      step = parallel.jit_train_step(
+        make_train_step(self.NETWORK, optimizer, seed=5, axis_name=axis_name, **options),
+        mesh,
+        parallel_mode,
+      )
+      state = parallel.replicate(mesh, state)
+    for seed in range(3):
+      batch = make_batch(16, seed)
+      state, _ = step(state, parallel.shard_batch(mesh, batch) if parallel_mode else batch)
+    return before, jax.device_get(state)
+
+  @pytest.mark.parametrize(
+    "how", [{}, {"accumulation_steps": 2}, {"parallel_mode": "jit"}, {"parallel_mode": "pmap"}]
+  )
+  def test_parameters_statistics_and_average_stay_to_the_bit(self, how):
+    before, after = self.steps(**how)
+
+    def bits(state):
+      kept = [state.params["conv"], state.batch_stats["conv"]]
+      kept += [state.average[part]["conv"] for part in ("params", "batch_stats")]
+      return [leaf.tobytes() for leaf in jax.tree.leaves(kept)]
+
+    assert bits(after) == bits(before)
+    for part in ("logits", "aux1", "aux1_conv"):
+      assert differs(after.params[part], before.params[part])
+    assert differs(after.batch_stats["aux1_conv"], before.batch_stats["aux1_conv"])
+    assert differs(after.average["params"]["logits"], before.average["params"]["logits"])
+
+  def test_the_rest_is_trained_on_what_inference_gives(self):
+    network = Network(BatchNorm(decay=0.9, frozen=self.FROZEN))
+    step, state = make_step(network, optimizer=optax.sgd(1.0), frozen=self.FROZEN)
+    state.batch_stats["conv"]["batch_norm"]["mean"] += 0.5
+    batch = make_batch(8)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    _, captured = network.apply(
+      variables, batch["image"] / 127.5 - 1, train=False, capture_intermediates=True
+    )
+    inputs = captured["intermediates"]["conv"]["__call__"][0].reshape(8, -1)
+
+    def loss(layer):
+      logits = inputs @ layer["kernel"] + layer["bias"]
+      return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]))
+
+    gradient = jax.grad(loss)(state.params["logits"])
+    expected = jax.tree.map(jnp.subtract, state.params["logits"], gradient)
+    after, metrics = step(state, batch)
+    assert_close(after.params["logits"], expected, FLOAT32)
+    # What is frozen has no gradient that could be clipped, or shown.
+    assert_close(metrics["gradient_norm"], optax.tree.norm(gradient), FLOAT32)
+
+  def test_no_gradient_is_computed_for_it(self):
+    def multiplications(frozen):
+      step, state = make_step(Network(BatchNorm(frozen=frozen)), frozen=frozen)
+      return step.lower(state, make_batch(8)).compile().as_text().count(" convolution(")
+
+    assert multiplications(()) == 2  # forward, and the kernel's gradient
+    assert multiplications(self.FROZEN) == 1
+
+  def test_population_statistics_are_of_the_rest(self):
+    _, state = make_step(self.NETWORK)
+    moments = make_moments_step(self.NETWORK)(state.evaluated, make_batch(8))
+    assert moments.keys() == {"aux1_conv"}
+    network = Network(BatchNorm(frozen=("conv",)))
+    _, state = make_step(network)
+    assert make_moments_step(network)(state.evaluated, make_batch(8)) == {}
+
+
+@pytest.mark.usefixtures("float64")
+class TestMixing:
+  def test_the_loss_is_that_of_the_mixed_images_and_classes(self):
+    network, mixing = Network(), Mixing(mixup=0.5, cutmix=1.0)
+    step, state = make_step(network, optimizer=optax.sgd(1.0), mixing=mixing)
+    batch = make_batch(8)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 2**31)
+    images, mixed = mix(DEFAULT.apply(batch["image"]), batch, mixing, key)
+    one_hot = np.eye(CLASSES)
+    share = mixed["share"][:, None]
+    targets = share * one_hot[mixed["label"]] + (1 - share) * one_hot[mixed["other_label"]]
+
+    def loss(params):
+      logits = network.apply({"params": params}, images, train=True)
+      return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), -1))
+
+    gradient = jax.grad(loss)(state.params)
+    expected = jax.tree.map(jnp.subtract, state.params, gradient)
+    assert_close(step(state, batch)[0].params, expected, FLOAT32)
+
+  def test_devices_make_no_difference(self):
+    batch, mixing = make_batch(32), Mixing(mixup=0.5, cutmix=1.0)
+    batch["mask"][[1, 20]] = 0
+    at_once, state = make_step(Network(), mixing=mixing)
+    mesh = parallel.make_mesh()
+    optimizer, axis_name = optax.sgd(0.1, momentum=0.9), parallel.axis_name("pmap")
+    step = make_train_step(Network(), optimizer, seed=5, mixing=mixing, axis_name=axis_name)
+    on_each_device = parallel.jit_train_step(step, mesh, "pmap")
+    expected = at_once(state, batch)
+    copies = parallel.replicate(mesh, state)
+    assert_close(on_each_device(copies, parallel.shard_batch(mesh, batch)), expected, FLOAT32)
+
+  def test_each_step_and_micro_batch_has_its_own(self):
+    half = make_batch(4)
+    doubled = {name: np.repeat(rows, 2, axis=0) for name, rows in half.items()}
+    step, state = make_step(Network(), mixing=Mixing(mixup=1.0), accumulation_steps=2)
+    once, _ = make_step(Network(), mixing=Mixing(mixup=1.0))
+    after = step(state, doubled)[0].params
+    assert differs(after, once(state, half)[0].params)
+    assert differs(after, step(state.replace(step=jnp.int32(1)), doubled)[0].params)
 
 
 @pytest.mark.usefixtures("float64")

@@ -1,0 +1,62 @@
+"""Ten crops of an image: the four corners and the middle, and their mirror images.
+
+As Krizhevsky et al. 2012 (section 4.1) evaluate, and PyTorch's recipes after them.
+"""
+
+import numpy as np
+
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.errors import UserError
+
+
+class TenCrops:
+  """Ten crops where `EvaluationCrop` takes one, out of the same resized image."""
+
+  def __init__(self, crop: EvaluationCrop) -> None:
+    """Takes size, resizing and interpolation of the central crop.
+
+    Raises:
+      UserError: the crop is the whole image, so that all corners are the same.
+    """
+    if crop.resize == "squash" and crop.resized_side == crop.image_size:
+      raise UserError(
+        "Ten crops of an image that is squashed to their own size are one; set "
+        "config.data.eval_central_fraction below 1, such as 0.875, or config.data.eval_resize to "
+        "'short_side'."
+      )
+    self._crop = crop
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of what an image becomes."""
+    return (10, *self._crop.shape)
+
+  @property
+  def dtype(self) -> type[np.generic]:
+    """Of the pixels."""
+    return self._crop.dtype
+
+  def __call__(self, image: bytes | np.ndarray) -> np.ndarray:
+    """Decodes, resizes and crops an image.
+
+    Args:
+      image: encoded, or uint8 `[H, W, C]`.
+
+    Returns:
+      RGB `[10, image_size, image_size, 3]` of `dtype`, from 0 to 255.
+
+    Raises:
+      decode.DecodeError: the image is damaged.
+    """
+    pixels = self._crop.resized(image)
+    size = self._crop.image_size
+    bottom, right = (side - size for side in pixels.shape[:2])
+    corners = [
+      (0, 0),
+      (0, right),
+      (bottom, 0),
+      (bottom, right),
+      (round(bottom / 2), round(right / 2)),
+    ]
+    crops = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
+    return np.concatenate([crops, crops[:, :, ::-1]])

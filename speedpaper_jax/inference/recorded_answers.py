@@ -1,0 +1,49 @@
+"""What a network says of each held-out image, kept with its run for the report."""
+
+import numpy as np
+
+from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.sources import Split
+from speedpaper_jax.inference.evaluation import Answers
+from speedpaper_jax.storage.run_directory import PREDICTIONS, RunDirectory
+
+_MISTAKES = 16
+
+
+def record(
+  directory: RunDirectory, step: int, answers: Answers, split: Split, crop: EvaluationCrop
+) -> None:
+  """Writes predictions.json, and the worst mistakes' pixels into arrays.npz.
+
+  The worst mistakes are those where the network is surest of a wrong class.
+
+  Args:
+    directory: of the run.
+    step: that the network has been trained for.
+    answers: to the images of the split.
+    split: held-out images.
+    crop: what the network sees of them.
+
+  Raises:
+    UserError: the directory cannot be written.
+  """
+  wrong = np.flatnonzero(answers.predicted != answers.label)
+  worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:_MISTAKES]
+  pixels = np.zeros((len(worst), *crop.shape), np.uint8)
+  for row, place in zip(pixels, worst, strict=True):
+    image = split.records[int(answers.numbers[place])]["image"]
+    row[...] = np.clip(np.round(crop(image)), 0, 255)
+  shown = {int(place): row for row, place in enumerate(worst)}
+  images = [
+    {
+      "name": split.records.short_name(int(number)),
+      "class": int(answers.label[place]),
+      "predicted": int(answers.predicted[place]),
+      "probability": float(answers.probability[place]),
+      "class_probability": float(answers.class_probability[place]),
+      **({"shown": shown[place]} if place in shown else {}),
+    }
+    for place, number in enumerate(answers.numbers)
+  ]
+  directory.write_arrays({"mistake_pixels": pixels})
+  directory.write(PREDICTIONS, {"step": step, "images": images})
