@@ -49,6 +49,8 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   else:
     crop = _start_from(config, chosen["weights"])
   choose_data_set(config, chosen["data"], crop.image_size)
+  if chosen["data"] == "folder":
+    config.data.eval_split = "validation"  # a folder's test/ is for the end, and for `evaluate`
   config.data.eval_central_fraction = crop.central_fraction
   config.data.eval_resize = crop.resize
   config.data.eval_interpolation = crop.interpolation

@@ -56,6 +56,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     help="images at a time (default: the run's own in evaluation)",
   )
   image_flags.add_image_size(parser)
+  parser.add_argument(
+    "--crops",
+    type=int,
+    choices=(1, 10),
+    default=1,
+    help="of each image, whose probabilities are averaged: the central one, or corners, centre and "
+    "their mirror images (default: 1)",
+  )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])
@@ -101,8 +109,9 @@ def main(options: argparse.Namespace) -> None:
   evaluator = Evaluator(
     model.network, config, mesh, model.description.preprocessing, eval_split, train_split
   )
-  metrics = evaluator(model.variables)
-  print(f"{path} step {model.step}, {data.name} {data.eval_split}:")
+  metrics = (evaluator if options.crops == 1 else evaluator.on_ten_crops)(model.variables)
+  crops = "" if options.crops == 1 else f", {options.crops} crops"
+  print(f"{path} step {model.step}, {data.name} {data.eval_split}{crops}:")
   print(format_evaluation(metrics), flush=True)
   if not math.isfinite(metrics["loss"]):
     raise UserError(
@@ -110,8 +119,8 @@ def main(options: argparse.Namespace) -> None:
       "choose another checkpoint or directory."
     )
   if options.json is not None and hosts.is_main():
-    result = {"step": model.step, "data": data.name, "split": data.eval_split, **metrics}
-    output_files.write_json(options.json, result)
+    what = {"data": data.name, "split": data.eval_split, "crops": options.crops}
+    output_files.write_json(options.json, {"step": model.step, **what, **metrics})
   hosts.leave()
 
 

@@ -1,6 +1,7 @@
-"""Ten crops of an image: the four corners and the middle, and their mirror images.
+"""Ten crops of an image: the four corners and the middle, of it and of its mirror image.
 
-As Krizhevsky et al. 2012 (section 4.1) evaluate, and PyTorch's recipes after them.
+So Krizhevsky et al. 2012 evaluate (section 4.1). The order and the rounding of the middle are those
+of torchvision's `TenCrop`.
 """
 
 import numpy as np
@@ -51,12 +52,12 @@ class TenCrops:
     pixels = self._crop.resized(image)
     size = self._crop.image_size
     bottom, right = (side - size for side in pixels.shape[:2])
-    corners = [
-      (0, 0),
-      (0, right),
-      (bottom, 0),
-      (bottom, right),
-      (round(bottom / 2), round(right / 2)),
-    ]
-    crops = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
-    return np.concatenate([crops, crops[:, :, ::-1]])
+    middle = (round(bottom / 2), round(right / 2))
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle]
+    return np.stack(
+      [
+        each[top : top + size, left : left + size]
+        for each in (pixels, pixels[:, ::-1])
+        for top, left in corners
+      ]
+    )

@@ -5,9 +5,7 @@ import numpy as np
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.inference.evaluation import Answers
-from speedpaper_jax.storage.run_directory import PREDICTIONS, RunDirectory
-
-_MISTAKES = 16
+from speedpaper_jax.storage.run_directory import MOST_MISTAKES, PREDICTIONS, RunDirectory
 
 
 def record(
@@ -28,7 +26,7 @@ def record(
     UserError: the directory cannot be written.
   """
   wrong = np.flatnonzero(answers.predicted != answers.label)
-  worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:_MISTAKES]
+  worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES]
   pixels = np.zeros((len(worst), *crop.shape), np.uint8)
   for row, place in zip(pixels, worst, strict=True):
     image = split.records[int(answers.numbers[place])]["image"]

@@ -15,7 +15,6 @@ CAPTION = (
   "probability. Above each image stands its class, after the arrow what it was taken for, and the "
   "probability of that."
 )
-MOST = 16
 
 _COLUMNS = 4
 _SIZE = 1.6  # of a picture, in inches; larger ones make the page heavy

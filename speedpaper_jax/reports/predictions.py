@@ -13,15 +13,13 @@ from speedpaper_jax.reports.confusion import Confusion, OfClass
 from speedpaper_jax.reports.labels import shortened
 from speedpaper_jax.reports.page import Figure, Section, Table
 from speedpaper_jax.reports.quantities import percent
-from speedpaper_jax.storage.run_directory import RunDirectory
-
-NAME = "predictions.json"  # in the directory of a run
+from speedpaper_jax.storage.run_directory import MOST_MISTAKES, PREDICTIONS, RunDirectory
 
 _LONGEST_TABLE = 20
 _LONGEST_LABEL = 20  # columns, in figures
 
 _PROBABILITY = rules.or_nothing(rules.FRACTION)  # None where it was not finite
-_ROW = rules.whole(0, mistakes.MOST - 1)
+_ROW = rules.whole(0, MOST_MISTAKES - 1)
 
 
 def section(directory: RunDirectory, description: Mapping[str, Any]) -> Section:
@@ -79,9 +77,11 @@ def _read(directory: RunDirectory, num_classes: int) -> dict[str, Any]:
     "class_probability": _PROBABILITY,
     "shown": rules.IfPresent(_ROW),
   }
-  content = contents.read(directory, NAME, {"step": rules.STEP, "images": rules.ListOf(image)})
+  content = contents.read(
+    directory, PREDICTIONS, {"step": rules.STEP, "images": rules.ListOf(image)}
+  )
   if not content["images"]:
-    raise contents.damaged(directory, NAME, "images is empty.")
+    raise contents.damaged(directory, PREDICTIONS, "images is empty.")
   return content
 
 
@@ -94,7 +94,7 @@ def _worst(directory: RunDirectory, images: Sequence[Mapping[str, Any]]) -> list
       continue
     if row in by_row or row >= most:
       what = f"images[{number}].shown is {row}; of {most} images each must have its own row."
-      raise contents.damaged(directory, NAME, what)
+      raise contents.damaged(directory, PREDICTIONS, what)
     by_row[row] = image
   return [by_row[row] for row in range(most)]
 

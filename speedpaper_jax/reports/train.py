@@ -16,7 +16,7 @@ from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, nats, percent
 from speedpaper_jax.reports.rendering import show
 from speedpaper_jax.storage import sessions
-from speedpaper_jax.storage.run_directory import RunDirectory
+from speedpaper_jax.storage.run_directory import PREDICTIONS, RunDirectory
 from speedpaper_jax.storage.sessions import Session
 
 _LONGEST_LIST_OF_CLASSES = 20
@@ -138,7 +138,7 @@ def result(summary: Mapping[str, Any]) -> str:
 
 def _class_by_class(directory: RunDirectory, description: Mapping[str, Any]) -> list[Section]:
   """What the network took each held-out image for, where the run was asked for it."""
-  if not (directory.path / predictions.NAME).exists():
+  if not (directory.path / PREDICTIONS).exists():
     return []
   return [predictions.section(directory, description)]
 

@@ -352,7 +352,7 @@ class TestDamage:
 
 def test_a_run_without_the_file_has_the_report_that_it_had(tmp_path):
   directory = write(tmp_path, TWO_CLASSES)
-  directory.remove(predictions.NAME)
+  directory.remove("predictions.json")
   page = train.present(directory)
   assert page == train.present(past_runs.write(tmp_path / "other", class_names=("cat", "dog")))
   assert [section.title for section in page.sections] == [
