@@ -37,17 +37,22 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   chosen = parse_arguments(
     arguments,
     weights="torchvision/googlenet",
-    model=list(NETWORKS),
+    model=["", *NETWORKS],
     data=["folder", *(name for name in SMALL_DATA if name != "folder")],
   )
   config = train_config()
   if chosen["weights"] == SCRATCH:
-    config.model.name, config.model.dialect = chosen["model"], ""
-    smallest = NETWORKS[chosen["model"]].smallest_image_size
+    config.model.name, config.model.dialect = chosen["model"] or "bn_inception", ""
+    smallest = NETWORKS[config.model.name].smallest_image_size
     size = max(DATA_SETS[chosen["data"]].image_size, smallest)
     crop = EvaluationCrop(size, central_fraction=0.875, resize="short_side")
   else:
     crop = _start_from(config, chosen["weights"])
+    if chosen["model"] not in ("", config.model.name):
+      raise UserError(
+        f"The weights '{chosen['weights']}' are of {config.model.name}; leave "
+        f"model={chosen['model']} out, or choose weights=scratch."
+      )
   choose_data_set(config, chosen["data"], crop.image_size)
   if chosen["data"] == "folder":
     config.data.eval_split = "validation"  # a folder's test/ is for the end, and for `evaluate`

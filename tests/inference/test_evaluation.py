@@ -15,6 +15,7 @@ from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
+from speedpaper_jax.data.ten_crops import TenCrops
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference.evaluation import Evaluator, divisible_batch_size
@@ -25,16 +26,19 @@ CLASSES = 8
 SIZE = 4
 TRAIN_COUNT, EVAL_COUNT = 64, 37
 DAMAGED = 11
+WHOLE = EvaluationCrop(SIZE)
 
 
 class Network(nn.Module):
   """Normalises the pixels; the softmax layer follows."""
 
   epsilon: float
+  frozen: tuple[str, ...] = ()
 
   @nn.compact
   def __call__(self, images, *, train):
-    x = BatchNorm(epsilon=self.epsilon, name="batch_norm")(images, train=train)
+    batch_norm = BatchNorm(epsilon=self.epsilon, frozen=self.frozen, name="batch_norm")
+    x = batch_norm(images, train=train)
     return nn.Dense(CLASSES, name="logits")(x.reshape(x.shape[0], -1))
 
 
@@ -109,8 +113,8 @@ def networks(monkeypatch):
   return configs
 
 
-def make_evaluator(config, split, normalization=DEFAULT):
-  preprocessing = Preprocessing(EvaluationCrop(SIZE), normalization)
+def make_evaluator(config, split, normalization=DEFAULT, crop=WHOLE):
+  preprocessing = Preprocessing(crop, normalization)
   mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
   network = build.build_inference_model(config, split.num_classes, mesh)
   return Evaluator(network, config, mesh, preprocessing, split, train_split)
@@ -161,6 +165,63 @@ def test_training_images_are_not_augmented(config):
   assert found == pytest.approx(expected, rel=1e-6)
 
 
+def log_probabilities(variables, images, epsilon):
+  """Of uint8 images, by the network uncompiled, in float64."""
+  logits = Network(epsilon).apply(variables, images / np.float32(127.5) - 1, train=False)
+  logits = np.asarray(logits, np.float64)
+  return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("eval_batch_size", [8, 100])
+def test_probabilities_of_ten_crops_are_averaged(config, eval_batch_size):
+  split, crop = make_split(1, EVAL_COUNT), EvaluationCrop(SIZE, 0.6)
+  config.eval_batch_size = eval_batch_size
+  variables = make_variables()
+  crops = np.stack([TenCrops(crop)(record["image"]) for record in split.records])
+  log_p = log_probabilities(variables, crops.reshape(-1, SIZE, SIZE, 3), config.batch_norm.epsilon)
+  p = np.exp(log_p).reshape(EVAL_COUNT, 10, CLASSES).mean(1)
+  labels = np.array([record["label"] for record in split.records])
+  of_labels = p[np.arange(EVAL_COUNT), labels]
+  rank = np.sum(p > of_labels[:, None], 1)
+
+  found = make_evaluator(config, split, crop=crop).on_ten_crops(variables)
+  assert found == pytest.approx(
+    {
+      "loss": -np.mean(np.log(of_labels)),
+      "top1": np.mean(rank < 1),
+      "top5": np.mean(rank < 5),
+      "count": EVAL_COUNT,
+    },
+    rel=1e-5,
+  )
+  assert found != make_evaluator(config, split, crop=crop)(variables)
+
+
+def test_ten_crops_that_are_one_are_refused_at_the_beginning(config):
+  config.evaluate_ten_crops = True
+  with pytest.raises(UserError, match="Ten crops of an image that is squashed"):
+    make_evaluator(config, make_split(1, EVAL_COUNT))
+
+
+@pytest.mark.parametrize("eval_batch_size", [8, 100])
+def test_answers_are_what_is_said_of_each_image(config, eval_batch_size):
+  split = make_split(1, EVAL_COUNT)
+  config.eval_batch_size = eval_batch_size
+  images = np.stack([record["image"] for record in split.records])
+  labels = np.array([record["label"] for record in split.records])
+  split.records[DAMAGED]["image"] = b"no image"
+  whole = np.delete(np.arange(EVAL_COUNT), DAMAGED)
+  p = np.exp(log_probabilities(make_variables(), images, config.batch_norm.epsilon))[whole]
+
+  answers = make_evaluator(config, split).answers(make_variables())
+  np.testing.assert_array_equal(answers.numbers, whole)
+  np.testing.assert_array_equal(answers.label, labels[whole])
+  np.testing.assert_array_equal(answers.predicted, p.argmax(1))
+  np.testing.assert_allclose(answers.probability, p.max(1), rtol=1e-5)
+  of_labels = p[np.arange(len(whole)), labels[whole]]
+  np.testing.assert_allclose(answers.class_probability, of_labels, rtol=1e-4)
+
+
 def test_a_damaged_image_does_not_count_and_is_told(config, capsys):
   split = make_split(1, EVAL_COUNT)
   whole = Split(split.records[:DAMAGED] + split.records[DAMAGED + 1 :], CLASSES, split.class_names)
@@ -206,6 +267,14 @@ def test_population_statistics_take_the_place_of_the_moving_averages(config):
   population = evaluate(config, split)
   assert population == pytest.approx(expected, rel=1e-5)
   assert abs(population["loss"] - moving_average["loss"]) > 0.1
+
+
+def test_what_is_frozen_has_its_own_statistics_among_them(config, monkeypatch):
+  frozen = Network(config.batch_norm.epsilon, frozen=("batch_norm",))
+  monkeypatch.setattr(build, "build_model", lambda *arguments: frozen)
+  moving_average = evaluate(config, make_split(1, EVAL_COUNT))
+  config.batch_norm.inference = "population"
+  assert evaluate(config, make_split(1, EVAL_COUNT)) == moving_average
 
 
 def test_a_network_without_batch_norm_has_no_population_statistics(config):

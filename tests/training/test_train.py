@@ -25,7 +25,7 @@ from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.evaluation import Evaluator
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps import assembly, build
-from speedpaper_jax.storage import sessions
+from speedpaper_jax.storage import run_data, sessions
 from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import loop, train
@@ -104,6 +104,55 @@ def test_a_run(config, directory):
   assert saved_steps(directory) == [6, 8, 12], "the best, and the newest two"
   assert json.loads(build.resolve(config).to_json()) == directory.read("config.json")
   assert directory.read("model.json")["num_classes"] == 10
+
+
+def test_ten_crops_and_answers_where_that_is_asked_for(config, directory, capsys):
+  config.update(evaluate_ten_crops=True, record_answers=True, duration="1 steps")
+  config.data.eval_central_fraction = 0.8
+  summary = train.run(config, directory)
+  assert summary["ten_crops"].keys() == summary["eval"].keys()
+  assert summary["ten_crops"]["count"] == 50
+  assert summary["ten_crops"]["loss"] != summary["eval"]["loss"]
+  assert f"ten crops: top1 {100 * summary['ten_crops']['top1']:.2f}%" in capsys.readouterr().out
+  content = directory.read("predictions.json")
+  assert content["step"] == 1
+  images = content["images"]
+  assert [image["name"] for image in images] == [f"record {number}" for number in range(50)]
+  right = [image for image in images if image["class"] == image["predicted"]]
+  assert len(right) == round(50 * summary["eval"]["top1"])
+  loss = -np.mean(np.log([image["class_probability"] for image in images]))
+  assert loss == pytest.approx(summary["eval"]["loss"], rel=1e-5)
+  assert all(image["probability"] == image["class_probability"] for image in right)
+
+
+def test_the_worst_mistakes_are_kept_as_the_network_saw_them(config, directory):
+  config.update(record_answers=True, duration="1 steps")
+  train.run(config, directory)
+  _, _, split = run_data.open_data(config.data)
+  images = directory.read("predictions.json")["images"]
+  pixels = directory.read_arrays()["mistake_pixels"]
+  worst = sorted(
+    (image["shown"], number) for number, image in enumerate(images) if "shown" in image
+  )
+  assert [row for row, _ in worst] == list(range(16))
+  crop = build.build_evaluation_crop(config)
+  for row, number in worst:
+    np.testing.assert_array_equal(pixels[row], crop(split.records[number]["image"]))
+  shown = [images[number]["probability"] for _, number in worst]
+  assert shown == sorted(shown, reverse=True)
+  others = [
+    image["probability"]
+    for image in images
+    if image["class"] != image["predicted"] and "shown" not in image
+  ]
+  assert max(others) <= min(shown)
+
+
+def test_ten_crops_that_are_one_are_refused_before_anything_is_written(config, directory):
+  config.evaluate_ten_crops = True
+  with pytest.raises(UserError, match="Ten crops of an image that is squashed"):
+    train.run(config, directory)
+  assert not directory.path.exists()
 
 
 def test_training_images_are_evaluated_where_that_is_asked_for(config, directory, capsys):
@@ -582,6 +631,43 @@ class TestFineTuning:
       new.variables,
     )
     assert new.description.preprocessing.normalization == self.CAFFE
+
+  def test_what_is_frozen_stays_to_the_bit(self, source, config, directory):
+    config.init_from, config.freeze = str(source), "conv"
+    config.optimizer.l2 = 0.1
+    train.run(config, directory)
+    mesh = parallel.make_mesh()
+    old = model_directory.load(source, mesh)
+    for step in saved_steps(directory):
+      new = model_directory.load(directory.path, mesh, step)
+      for part in ("params", "batch_stats"):
+        for before, after in zip(
+          jax.tree.leaves(old.variables[part]["conv"]),
+          jax.tree.leaves(new.variables[part]["conv"]),
+          strict=True,
+        ):
+          assert np.asarray(before).tobytes() == np.asarray(after).tobytes()
+      kernels = [model.variables["params"]["logits"]["kernel"] for model in (old, new)]
+      assert np.abs(np.subtract(*kernels)).max() > 1e-4
+
+  def test_a_frozen_layer_that_there_is_not_is_refused_before_anything_is_written(
+    self, config, directory
+  ):
+    config.freeze = "covn"
+    with pytest.raises(UserError, match=r"config.freeze has 'covn', which .* Did you mean 'conv'"):
+      train.run(config, directory)
+    assert not directory.path.exists()
+
+  def test_it_may_be_thawed_in_a_run_that_goes_on(self, source, config, directory, capsys):
+    config.init_from, config.freeze, config.duration = str(source), "trunk", "4 steps"
+    train.run(config, directory)
+    config.freeze, config.duration = "", "8 steps"
+    train.run(config, directory)
+    assert "config.freeze" in capsys.readouterr().err
+    mesh = parallel.make_mesh()
+    at_4, at_8 = (model_directory.load(directory.path, mesh, step) for step in (4, 8))
+    kernels = [each.variables["params"]["conv"]["conv"]["kernel"] for each in (at_4, at_8)]
+    assert np.abs(np.subtract(*kernels)).max() > 1e-5
 
   def test_an_interrupted_run_needs_its_source_no_more(
     self, source, config, directory, monkeypatch
