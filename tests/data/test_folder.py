@@ -548,6 +548,24 @@ def cut_off(path):
   path.write_bytes(path.read_bytes()[:40])
 
 
+def test_classes_are_counted_without_reading_an_image(folder):
+  for label, (name, count) in enumerate({"ants": 3, "bees": 20, "cicadas": 1}.items()):
+    for number in range(count):
+      write_image(folder / name / f"{number}.png", 50 * label + number)
+      (folder / name / f"{number}.png").write_bytes(b"no image")
+  train, test = (open_split("folder", split, str(folder)) for split in ("train", "test"))
+  assert train.class_counts() == [2, 18, 1]
+  assert test.class_counts() == [1, 2, 0]
+
+
+def test_an_image_is_called_by_its_path_in_a_table(folder):
+  write_classes(folder, 2)
+  records = open_split("folder", "train", str(folder)).records
+  assert {records.short_name(number) for number in range(len(records))} <= {
+    str(path) for path in folder.glob("*/*.png")
+  }
+
+
 def make_a_pipe(path):
   path.unlink()
   os.mkfifo(path)

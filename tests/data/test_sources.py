@@ -160,6 +160,10 @@ class TestDigest:
     assert self.digest(tmp_path, "train[:10]") != self.digest(prepared)
 
 
+def test_labels_are_in_the_records(prepared):
+  assert open_split("colours", "train", str(prepared)).class_counts() is None
+
+
 def test_a_record_is_named_by_its_data_set_and_split(prepared):
   split = open_split("colours", "train[:5]", str(prepared))
   assert split.records.name(3) == "record 3 of the split 'train[:5]' of colours/1.0.0"

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops, registry
 from speedpaper_jax.steps import build
+from speedpaper_jax.steps.mixing import Mixing
 
 DEVICES = 8
 
@@ -42,6 +44,56 @@ def test_the_model_is_the_one_of_the_config(config):
   batch_norm = model.settings.batch_norm
   assert (batch_norm.decay, batch_norm.epsilon) == (0.9, 1e-5)
   assert not batch_norm.unbiased_running_variance
+
+
+class TestFreezing:
+  def test_batch_normalization_knows_what_is_frozen(self, config):
+    config.freeze = "conv1, inception_3*"
+    assert build_model(config).settings.batch_norm.frozen == ("conv1", "inception_3*")
+    assert build.build_inference_model(config, 10, parallel.make_mesh()).settings.batch_norm.frozen
+
+
+class TestMixing:
+  def test_is_that_of_the_config(self, config):
+    config.data.augmentation.update(mixup=0.2, cutmix=1.0)
+    assert build.build_mixing(config, parallel.make_mesh()) == Mixing(mixup=0.2, cutmix=1.0)
+
+  @pytest.mark.parametrize(
+    ("batch_size", "accumulation_steps", "rows", "multiple"),
+    [(8, 1, 1, 16), (24, 1, 3, 16), (48, 2, 3, 32)],
+  )
+  def test_an_odd_number_of_rows_has_one_without_a_neighbour(
+    self, config, batch_size, accumulation_steps, rows, multiple
+  ):
+    config.update(batch_size=batch_size, accumulation_steps=accumulation_steps)
+    assert not build.build_mixing(config, parallel.make_mesh())
+    config.data.augmentation.mixup = 0.2
+    with pytest.raises(
+      UserError, match=f"{rows} is an odd number of images .* multiple of {multiple}"
+    ):
+      build.build_mixing(config, parallel.make_mesh())
+
+
+class TestClassWeights:
+  def test_are_none_by_default(self, config):
+    assert build.build_class_weights(config, [1, 2]) is None
+
+  def test_balanced_are_those_of_scikit_learn(self, config):
+    """`compute_class_weight("balanced")`: examples / (classes · examples of the class)."""
+    config.class_weights = "balanced"
+    weights = build.build_class_weights(config, [60, 30, 10])
+    np.testing.assert_allclose(weights, [100 / (3 * 60), 100 / (3 * 30), 100 / (3 * 10)], rtol=1e-6)
+    assert weights.dtype == np.float32
+
+  def test_a_class_without_images_has_no_part(self, config):
+    config.class_weights = "balanced"
+    weights = build.build_class_weights(config, [60, 0, 20])
+    np.testing.assert_allclose(weights, [80 / (2 * 60), 0, 80 / (2 * 20)], rtol=1e-6)
+
+  def test_need_the_numbers(self, config):
+    config.class_weights = "balanced"
+    with pytest.raises(UserError, match=r"class_weights='balanced' needs .* not of 'digits'; set"):
+      build.build_class_weights(config, None)
 
 
 class TestFieldsOfSomeModels:
