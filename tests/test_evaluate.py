@@ -181,6 +181,35 @@ def test_weights_that_were_written_without_a_run(scratch, run_evaluate, tmp_path
   assert (result["step"], result["count"]) == (0, 355)
 
 
+class TestTenCrops:
+  def evaluate(self, run_evaluate, tmp_path, crop, *arguments):
+    path = tmp_path / "converted"
+    names = [str(digit) for digit in range(10)]
+    if not path.exists():
+      tiny.write_model_directory(path, names, Preprocessing(crop, DEFAULT))
+    return run_evaluate(path, *arguments)
+
+  def test_are_averaged(self, scratch, run_evaluate, tmp_path, capsys):
+    crop = EvaluationCrop(16, 0.8, "short_side")
+    data = f"--data_dir={scratch / 'data'}"
+    one = self.evaluate(run_evaluate, tmp_path, crop, data)
+    ten = self.evaluate(run_evaluate, tmp_path, crop, data, "--crops=10")
+    assert ", digits test, 10 crops:\ntop1 " in capsys.readouterr().out
+    assert (one["crops"], ten["crops"]) == (1, 10)
+    assert ten["count"] == one["count"] == 355
+    assert ten["loss"] != one["loss"]
+
+  def test_are_refused_where_they_are_one(self, scratch, run_evaluate, tmp_path):
+    with pytest.raises(UserError, match="Ten crops of an image that is squashed"):
+      self.evaluate(
+        run_evaluate,
+        tmp_path,
+        EvaluationCrop(16),
+        f"--data_dir={scratch / 'data'}",
+        "--crops=10",
+      )
+
+
 COLOURS = {"blue": (30, 30, 220), "green": (30, 200, 30), "red": (220, 30, 30)}
 
 

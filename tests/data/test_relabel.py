@@ -15,16 +15,22 @@ class Labelled:
   """A record for each label, and what else is asked of records."""
 
   def __init__(self, labels):
-    self.labels = labels
+    self._labels = labels
 
   def __len__(self):
-    return len(self.labels)
+    return len(self._labels)
 
   def __getitem__(self, index):
-    return {"image": np.zeros((1, 1, 3), np.uint8), "label": self.labels[index]}
+    return {"image": np.zeros((1, 1, 3), np.uint8), "label": self._labels[index]}
 
   def name(self, index):
     return f"the image {index}"
+
+  def short_name(self, index):
+    return f"image {index}"
+
+  def labels(self):
+    return self._labels
 
   def digest(self):
     return "a digest"
@@ -46,7 +52,8 @@ def test_the_same_classes_stay_as_they_are():
 
 def test_another_order_is_put_right():
   relabelled, note = by_name(split("red", "blue", "green", labels=[0, 0, 1, 2]), COLOURS)
-  assert labels(relabelled) == [2, 2, 0, 1]
+  assert labels(relabelled) == relabelled.records.labels() == [2, 2, 0, 1]
+  assert relabelled.class_counts() == [1, 1, 2]
   assert (relabelled.num_classes, relabelled.class_names) == (3, COLOURS)
   assert note == "the data have the network's 3 classes in another order; labels go by their names."
 
