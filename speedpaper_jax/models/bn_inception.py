@@ -64,7 +64,7 @@ class Dialect(CommonDialect):
     stem_has_batch_norm: whether the 7×7 convolution is normalised as all others are.
     stem_padding: of the 7×7 convolution.
     stride_padding: of 3×3 convolutions with stride 2.
-    pool_padding: of pools with stride 2.
+    pool_padding: of the stem's pools.
   """
 
   table: tuple[Row, ...] = FIGURE_5
@@ -127,8 +127,9 @@ class InceptionModule(nn.Module):
     if row.pool == "avg":
       pooled = settings.operations.avg_pool(x, 3, row.strides, "SAME", settings.count_padding)
     else:
-      padding = "SAME" if row.strides == 1 else self.dialect.pool_padding
-      pooled = settings.operations.max_pool(x, 3, row.strides, padding)
+      # With stride 2 Caffe's padding is the same on even maps; on odd ones its pool would give a
+      # smaller map than the convolutions beside it.
+      pooled = settings.operations.max_pool(x, 3, row.strides, "SAME")
     branches.append(conv("pool_proj", row.pool_proj, 1, pooled) if row.pool_proj else pooled)
     return jnp.concatenate(branches, axis=-1)
 

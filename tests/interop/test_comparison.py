@@ -188,6 +188,18 @@ def test_timms_inception_v3_in_training():
   assert gradients.quantity == "gradients (284)"
 
 
+@pytest.mark.parametrize(
+  ("model", "source", "height", "width"),
+  [("bn_inception", "pretrainedmodels", 64, 96), ("inception_v3", "torchvision", 80, 139)],
+)
+def test_images_that_are_not_square(model, source, height, width):
+  pictures = images.of_photograph(4, width)[:, :height]
+  require(source)
+  pair = make_pair(model, implementation(model, source), CLASSES, height)
+  pair.reference.calibrate(pictures)
+  assert exceeded(comparison.compare_evaluation(pair, pictures)) == set()
+
+
 def test_a_nan_exceeds_every_limit():
   assert not comparison.Row("logits", float("nan"), 1e-8).passed
   assert not comparison.Row("cosine", float("nan"), 1.0, at_least=True).passed

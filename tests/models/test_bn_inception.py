@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from speedpaper_jax.models import ops
-from speedpaper_jax.models.bn_inception import BNInception, InceptionModule
+from speedpaper_jax.models.bn_inception import DIALECTS, BNInception, InceptionModule
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings
 
 # Figure 5's column of output sizes. Those of 3c and 4e are before the stride in the figure; the
@@ -127,6 +127,25 @@ class TestFigure5:
       ("avg", 7, 3, 1),
       ("max", 7, 3, 1),
     ]
+
+
+class TestCaffesPadding:
+  """Of the dialect `pretrainedmodels`."""
+
+  @pytest.mark.parametrize("size", [4, 6, 28])
+  def test_a_modules_pool_takes_the_windows_of_caffes_where_it_has_as_many(self, size):
+    assert ops.pads_of(size, 3, 2, "SAME") == ops.pads_of(size, 3, 2, "CEIL")
+
+  @pytest.mark.parametrize("size", [5, 25, 75])
+  def test_on_odd_maps_it_takes_those_of_the_convolutions_beside_it(self, size):
+    """Caffe's, and so the package's, has one less, and they cannot be concatenated."""
+    assert ops.pads_of(size, 3, 2, "SAME") == ops.pads_of(size, 3, 2, 1)
+
+  @pytest.mark.parametrize("size", [200, 299, 300])
+  def test_any_image_size_gives_logits(self, size):
+    model = BNInception(num_classes=10, dialect=DIALECTS["pretrainedmodels"])
+    logits, _ = shapes(model, size)
+    assert logits.shape == (2, 10)
 
 
 class TestVariants:
