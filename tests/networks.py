@@ -49,14 +49,18 @@ class Trace(NamedTuple):
 
 
 def trace(name, dialect=None, *, size=None, train=False, **fields):
-  """A network as `models.create` gives it, on images of the paper's size if not told otherwise."""
+  """A network as `models.create` gives it, on images of the paper's size if not told otherwise.
+
+  A size is the side of a square, or height and width.
+  """
   size = size or NETWORKS[name].image_size
   return _trace(models.create(name, dialect, **fields), size, train)
 
 
 def trace_anew(name, dialect, **fields):
   """`init` and `apply` in training, for what modules do while they are traced."""
-  network, images = models.create(name, dialect, **fields), _images(NETWORKS[name].image_size)
+  network = models.create(name, dialect, **fields)
+  images = _images(network, NETWORKS[name].image_size)
   variables = jax.eval_shape(lambda x: network.init(_keys(), x, train=True), images)
   jax.eval_shape(
     lambda variables, x: network.apply(
@@ -74,7 +78,7 @@ def _trace(network, size, train):
   program, (outputs, collections) = jax.make_jaxpr(
     lambda variables, x: network.apply(variables, x, train=train, mutable=left, rngs=_keys()),
     return_shape=True,
-  )(variables, _images(size))
+  )(variables, _images(network, size))
   return Trace(
     outputs, variables, collections.get("features", {}), collections.get("aux_logits", {}), program
   )
@@ -83,11 +87,12 @@ def _trace(network, size, train):
 @functools.cache
 def _variables(network, size):
   """Those for training are those for evaluation."""
-  return jax.eval_shape(lambda x: network.init(_keys(), x, train=False), _images(size))
+  return jax.eval_shape(lambda x: network.init(_keys(), x, train=False), _images(network, size))
 
 
-def _images(size):
-  return jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+def _images(network, size):
+  height, width = (size, size) if isinstance(size, int) else size
+  return jax.ShapeDtypeStruct((2, height, width, network.settings.channels), jnp.float32)
 
 
 def _keys():

@@ -158,7 +158,8 @@ class BNInception(nn.Module):
     """Classifies images.
 
     Args:
-      images: [N, H, W, 3], normalised; 224×224 in the paper, and at 32×32 the last maps are 1×1.
+      images: [N, H, W, channels], normalised; 224×224 in the paper, and at 32×32 the last maps
+        are 1×1.
       train: whether to use the batch's statistics and dropout (which needs a "dropout" key).
 
     Returns:
@@ -172,7 +173,7 @@ class BNInception(nn.Module):
       x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
       return features.stage(self, name, x)
 
-    x = network_input(images, settings.dtype)
+    x = network_input(images, settings)
     stem = (
       settings if dialect.stem_has_batch_norm else dataclasses.replace(settings, batch_norm=None)
     )

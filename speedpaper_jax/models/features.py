@@ -1,9 +1,10 @@
 """What is found inside a network: outputs of its stages, auxiliary logits, nonlinearities' inputs.
 
 A network leaves them in Flax collections of their own, which cost nothing where they are not asked
-for.
+for. A module that has a network inside takes the stages from `stage_outputs`.
 """
 
+import contextvars
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ AUX_LOGITS = "aux_logits"
 LINEAR_OUTPUTS = "linear_outputs"
 NONLINEARITY_INPUTS = "nonlinearity_inputs"
 
+# Where `stage_outputs` waits for them.
+_awaited: contextvars.ContextVar[dict[str, jax.Array] | None] = contextvars.ContextVar(
+  "awaited", default=None
+)
+
 
 def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
   """Names an output of `network` and returns it.
@@ -31,6 +37,9 @@ def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
       f"take larger ones."
     )
   _leave(network, FEATURES, name, x)
+  awaited = _awaited.get()
+  if awaited is not None:
+    awaited[name] = x
   return x
 
 
@@ -55,6 +64,26 @@ def _leave(network: nn.Module, collection: str, name: str, x: jax.Array) -> None
     network.put_variable(collection, name, x)
 
 
+def stage_outputs(network: nn.Module, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+  """Outputs of all stages, for a module that has the network inside; also while it is initialised.
+
+  Args:
+    network: from `models.create`, a submodule of the module that calls this.
+    images: [N, H, W, channels], normalised.
+    train: as the network takes it.
+
+  Returns:
+    Stage → [N, H', W', C], from the first to the last.
+  """
+  stages: dict[str, jax.Array] = {}
+  token = _awaited.set(stages)
+  try:
+    network(images, train=train)
+  finally:
+    _awaited.reset(token)
+  return stages
+
+
 def extract_features(
   network: nn.Module, variables: Mapping[str, Any], images: jax.Array
 ) -> dict[str, jax.Array]:
@@ -63,7 +92,7 @@ def extract_features(
   Args:
     network: from `models.create`.
     variables: `params` and `batch_stats`.
-    images: [N, H, W, 3], normalised as the network's model directory says.
+    images: [N, H, W, channels], normalised as the network's model directory says.
 
   Returns:
     Stage → [N, H', W', C], such as "inception_3a" or "mixed_6e"; the names that the network's

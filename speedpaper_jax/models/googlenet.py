@@ -176,7 +176,8 @@ class GoogLeNet(nn.Module):
     """Classifies images.
 
     Args:
-      images: [N, H, W, 3], normalised; 224×224 in the paper, and at 32×32 the last maps are 1×1.
+      images: [N, H, W, channels], normalised; 224×224 in the paper, and at 32×32 the last maps
+        are 1×1.
       train: whether to use the batch's statistics, dropout (which needs a "dropout" key) and the
         auxiliary heads.
 
@@ -193,7 +194,7 @@ class GoogLeNet(nn.Module):
       x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
       return features.stage(self, name, x)
 
-    x = network_input(images, settings.dtype)
+    x = network_input(images, settings)
     x = ConvBlock(  # 7×7/2: 224 → 112
       64, (7, 7), settings, 2, dialect.stem_padding, dialect.stem_depth_multiplier, name="conv1"
     )(x, train=train)

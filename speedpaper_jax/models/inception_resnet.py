@@ -105,7 +105,7 @@ class InceptionResNet(nn.Module):
     """Classifies images.
 
     Args:
-      images: [N, H, W, 3], normalised; 299×299 in the paper, 75×75 at least.
+      images: [N, H, W, channels], normalised; 299×299 in the paper, 75×75 at least.
       train: whether to use the batch's statistics, dropout (which needs a "dropout" key) and the
         auxiliary head.
 
@@ -126,7 +126,7 @@ class InceptionResNet(nn.Module):
       block = ResidualBlock(branches, scale, activation, settings, name=name)
       return features.stage(self, name, block(x, train=train))
 
-    x = network_input(images, settings.dtype)
+    x = network_input(images, settings)
     for name, part in dialect.stem:
       x = apply(name, part, x)
     for i in range(1, count_a + 1):

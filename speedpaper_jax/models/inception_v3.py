@@ -152,7 +152,7 @@ class InceptionV3(nn.Module):
     """Classifies images.
 
     Args:
-      images: [N, H, W, 3], normalised; 299×299 in the paper, 75×75 at least.
+      images: [N, H, W, channels], normalised; 299×299 in the paper, 75×75 at least.
       train: whether to use the batch's statistics, dropout (which needs a "dropout" key) and the
         auxiliary head.
 
@@ -160,7 +160,7 @@ class InceptionV3(nn.Module):
       logits: [N, num_classes], at least float32.
     """
     settings = self.dialect.apply_to(self.settings)
-    x = network_input(images, settings.dtype)
+    x = network_input(images, settings)
     for name, part in self.dialect.table():
       x = features.stage(self, name, apply_part(name, part, settings, x, train))
       if name == "mixed_6e" and self.use_aux_heads:

@@ -33,6 +33,7 @@ class LayerSettings:
       draws belong to the rows of the global batch.
     bias_before_batch_norm: whether convolutions keep their bias although β makes it superfluous.
     count_padding: whether average pools count their padding; see `ops.avg_pool`.
+    channels: of the images; 3 are RGB.
   """
 
   batch_norm: BatchNorm | None = dataclasses.field(default_factory=BatchNorm)
@@ -42,6 +43,7 @@ class LayerSettings:
   axis_name: str | None = None
   bias_before_batch_norm: bool = False
   count_padding: bool = False
+  channels: int = 3
 
 
 def kernel_init(
@@ -72,22 +74,27 @@ def kernel_init(
   return drawn.astype(dtype)
 
 
-def network_input(images: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  """What the first layer of every network of images takes.
+def network_input(images: jax.Array, settings: LayerSettings) -> jax.Array:
+  """What the first layer of every network of images takes: [N, H, W, channels] of their dtype.
 
   Raises:
-    ValueError: they are no batch of normalised RGB images, channels last.
+    ValueError: they are no batch of normalised images with so many channels, channels last.
   """
-  if images.ndim != 4 or images.shape[-1] != 3:
+  channels = settings.channels
+  if images.ndim != 4 or images.shape[-1] != channels:
+    kind = {1: "images of 1 channel", 3: "RGB images"}.get(
+      channels, f"images of {channels} channels"
+    )
     raise ValueError(
-      f"Images of shape {images.shape} are no batch of RGB images, [N, H, W, 3]; "
-      f"give even a single one a batch axis: images[None]."
+      f"Images of shape {images.shape} are no batch of {kind}, [N, H, W, {channels}]; give even a "
+      f"single one a batch axis, images[None], and create the network with channels=… where they "
+      f"have another number of channels."
     )
   if not jnp.issubdtype(images.dtype, jnp.floating):
     raise ValueError(
       f"Images of {images.dtype} are not normalised; apply the model's normalization first."
     )
-  return images.astype(dtype)
+  return images.astype(settings.dtype)
 
 
 class Dropout(nn.Module):

@@ -25,6 +25,7 @@ def create(
   *,
   num_classes: int = 1000,
   dtype: jnp.dtype = jnp.float32,
+  channels: int = 3,
   settings: LayerSettings | None = None,
   **fields: Any,
 ) -> nn.Module:
@@ -36,11 +37,12 @@ def create(
       default.
     num_classes: 0 for pooled features instead of logits.
     dtype: of activations and arithmetic, unless `settings` say it.
+    channels: of the images, unless `settings` say it; 1 for grey ones, 3 for RGB.
     settings: what all layers have in common; the dialect's batch normalization by default.
     **fields: of the network's module, as its file documents them.
 
   Raises:
-    UserError: an unknown name or dialect, or a number of classes that is none.
+    UserError: an unknown name or dialect, or a number of classes or channels that is none.
   """
   chosen = find_dialect(name, dialect)
   if not isinstance(num_classes, numbers.Integral) or num_classes < 0:
@@ -48,7 +50,9 @@ def create(
       f"num_classes is {num_classes!r}; give a whole number from 0, which is for pooled features."
     )
   if settings is None:
-    settings = LayerSettings(batch_norm=chosen.batch_norm, dtype=dtype)
+    settings = LayerSettings(batch_norm=chosen.batch_norm, dtype=dtype, channels=channels)
+  if not isinstance(settings.channels, numbers.Integral) or settings.channels < 1:
+    raise UserError(f"channels is {settings.channels!r}; give a whole number from 1.")
   return network_class(name)(dialect=chosen, num_classes=num_classes, settings=settings, **fields)
 
 

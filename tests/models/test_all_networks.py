@@ -1,5 +1,8 @@
 """What all networks have in common, in every dialect."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from networks import (
 )
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.models import create, extract_features, ops, registry
+from speedpaper_jax.models import create, extract_features, ops, registry, stage_outputs
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.papers.networks import NETWORKS
 
@@ -71,6 +74,7 @@ POOLED_FEATURES = {
   "inception_resnet_v1": 1792,
   "inception_resnet_v2": 2144,
 }
+FIRST_CONVOLUTIONS = {"googlenet": "conv1", "bn_inception": "conv1"}
 # Where auxiliary heads stand: the stage after which each of them comes.
 AUX_HEADS = {
   "googlenet": {"aux1": "inception_4a", "aux2": "inception_4d"},
@@ -173,6 +177,114 @@ class TestOutputs:
     assert list(extracted) == list(traced.features)
     # A pool is a stage without parameters, and heads are parameters without a stage.
     assert set(traced.variables["params"]) - set(extracted) <= {*("logits", "aux", "aux1", "aux2")}
+
+
+class StagesOfTrunk(nn.Module):
+  """A module of a user's."""
+
+  trunk: nn.Module
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    return stage_outputs(self.trunk, images, train=train)
+
+
+@EVERY_NETWORK
+def test_a_module_with_a_network_inside_has_its_stages_in_training_and_when_initialised(name):
+  size = smallest(name)
+  images, keys = jnp.zeros((2, size, size, 3)), {"params": jax.random.key(0)}
+  trunk = create(name, num_classes=0)
+  module = StagesOfTrunk(trunk)
+
+  def apply(variables):
+    stages, _ = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    assert next(iter(stages)) == FIRST_CONVOLUTIONS.get(name, "conv_1a_3x3")
+    its_own = dict(stages)
+    trunk.apply({key: values["trunk"] for key, values in variables.items()}, images, train=False)
+    assert all(stages[stage] is maps for stage, maps in its_own.items())
+    return stages
+
+  stages, variables = jax.eval_shape(lambda: module.init_with_output(keys, images, train=False))
+  traced = trace(name, size=size, num_classes=0, train=True)
+  assert {key: values["trunk"] for key, values in variables.items()} == traced.variables
+  assert stages == traced.features == jax.eval_shape(apply, variables)
+
+
+class TestImagesThatAreNotSquare:
+  """200 rows are odd maps from 25 on, 300 columns from 75 on."""
+
+  @EVERY_DIALECT
+  def test_logits_of_all_heads_in_training(self, name, dialect):
+    traced = trace(
+      name, dialect, size=(200, 300), train=True, num_classes=7, **with_aux_heads(name)
+    )
+    assert traced.outputs.shape == (2, 7)
+    assert traced.aux_logits.keys() == AUX_HEADS.get(name, {}).keys()
+    assert all(logits.shape == (2, 7) for logits in traced.aux_logits.values())
+
+  @EVERY_NETWORK
+  def test_weights_of_squares_give_stages_whose_sides_are_each_the_images_own(self, name):
+    variables = trace(name, size=smallest(name), num_classes=7).variables
+    extract = functools.partial(extract_features, create(name, num_classes=7))
+
+    def stages(height, width):
+      found = jax.eval_shape(extract, variables, jnp.zeros((2, height, width, 3)))
+      return {stage: maps.shape for stage, maps in found.items()}
+
+    wide = stages(200, 300)
+    assert all(height < width for _, height, width, _ in wide.values())
+    assert stages(300, 200) == {
+      stage: (rows, width, height, channels)
+      for stage, (rows, height, width, channels) in wide.items()
+    }
+
+  @pytest.mark.slow
+  @pytest.mark.parametrize("name", ["googlenet", "bn_inception"])
+  def test_a_transposed_image_and_transposed_kernels_give_transposed_maps(self, name, monkeypatch):
+    """All kernels of these two are square."""
+    shortened.shorten(monkeypatch)
+    settings = LayerSettings(dtype=jnp.float64, operations=ops.CPU)
+    network = create(name, num_classes=0, settings=settings)
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(2, 48, 88, 3))
+    with jax.enable_x64():
+      shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+      variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: drawn(path, leaf, generator), shapes
+      )
+      transposed = jax.tree.map(
+        lambda leaf: leaf.swapaxes(0, 1) if leaf.ndim == 4 else leaf, variables
+      )
+      stages = jax.jit(functools.partial(extract_features, network))
+      expected = jax.device_get(stages(variables, images))
+      found = jax.device_get(stages(transposed, images.swapaxes(1, 2)))
+    assert expected.keys() == found.keys()
+    for stage, maps in expected.items():
+      assert maps.shape[1] != maps.shape[2]
+      np.testing.assert_allclose(found[stage], maps.swapaxes(1, 2), rtol=0, atol=1e-9 * maps.std())
+
+
+class TestImagesOfOtherChannels:
+  @EVERY_NETWORK
+  @pytest.mark.parametrize("channels", [1, 4])
+  def test_only_the_first_convolution_is_another(self, name, channels):
+    fields = {"size": smallest(name), "num_classes": 7}
+    rgb, other = trace(name, **fields), trace(name, channels=channels, **fields)
+    assert other.stages() == rgb.stages()
+    leaves = zip(
+      jax.tree.leaves_with_path(rgb.variables), jax.tree.leaves(other.variables), strict=True
+    )
+    changed = [
+      (path, before, after) for (path, before), after in leaves if before.shape != after.shape
+    ]
+    assert {path[1].key for path, _, _ in changed} == {FIRST_CONVOLUTIONS.get(name, "conv_1a_3x3")}
+    assert all(after.size * 3 == before.size * channels for _, before, after in changed)
+
+  @EVERY_NETWORK
+  def test_images_of_three_are_refused(self, name):
+    init = functools.partial(create(name, num_classes=7, channels=4).init, train=False)
+    with pytest.raises(ValueError, match=r"are no batch of images of 4 channels, \[N, H, W, 4\]"):
+      jax.eval_shape(init, jax.random.key(0), jnp.zeros((2, 96, 96, 3)))
 
 
 class TestAuxiliaryHeads:

@@ -74,17 +74,27 @@ class TestNetworkInput:
     [(8, 8, 3), (8, 8), (3,), (), (1, 2, 8, 8, 3), (2, 3, 8, 8), (2, 8, 8, 1), (2, 8, 8, 4)],
   )
   def test_what_is_no_batch_of_rgb_images_is_refused(self, shape):
-    with pytest.raises(ValueError, match="are no batch of RGB images"):
-      network_input(jnp.zeros(shape), jnp.float32)
+    with pytest.raises(ValueError, match=r"are no batch of RGB images, \[N, H, W, 3\]"):
+      network_input(jnp.zeros(shape), LayerSettings())
+
+  @pytest.mark.parametrize(("channels", "kind"), [(1, "1 channel"), (4, "4 channels")])
+  def test_other_channels_are_the_settings_to_say(self, channels, kind):
+    settings = LayerSettings(channels=channels)
+    images = jnp.zeros((2, 8, 8, channels))
+    assert network_input(images, settings).shape == images.shape
+    message = rf"\(2, 8, 8, 3\) are no batch of images of {kind}, \[N, H, W, {channels}\]"
+    with pytest.raises(ValueError, match=message):
+      network_input(jnp.zeros((2, 8, 8, 3)), settings)
 
   @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
   def test_what_is_not_normalised_is_refused(self, dtype):
     with pytest.raises(ValueError, match=f"Images of {dtype} are not normalised"):
-      network_input(jnp.zeros((2, 8, 8, 3), dtype), jnp.float32)
+      network_input(jnp.zeros((2, 8, 8, 3), dtype), LayerSettings())
 
   @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
   def test_floats_are_taken_to_the_dtype_of_the_activations(self, dtype):
-    assert network_input(jnp.zeros((2, 8, 8, 3), dtype), jnp.bfloat16).dtype == jnp.bfloat16
+    settings = LayerSettings(dtype=jnp.bfloat16)
+    assert network_input(jnp.zeros((2, 8, 8, 3), dtype), settings).dtype == jnp.bfloat16
 
 
 class TestDropout:

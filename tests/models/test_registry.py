@@ -6,6 +6,7 @@ import pytest
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import registry
 from speedpaper_jax.models.bn_inception import DIALECTS, BNInception
+from speedpaper_jax.models.layers import LayerSettings
 
 
 @pytest.mark.parametrize("name", registry.MODELS)
@@ -36,3 +37,18 @@ def test_a_number_of_classes_that_is_none_is_refused(num_classes):
 
 def test_a_number_of_classes_may_be_numpy_s():
   assert registry.create("googlenet", num_classes=np.int64(7)).num_classes == 7
+
+
+def test_channels_are_the_settings():
+  in_short = registry.create("bn_inception", channels=4)
+  assert in_short.settings.channels == 4
+  settings = LayerSettings(DIALECTS["paper"].batch_norm, channels=4)
+  assert registry.create("bn_inception", settings=settings) == in_short
+
+
+@pytest.mark.parametrize("channels", [0, -1, 1.0, "3", None])
+def test_a_number_of_channels_that_is_none_is_refused(channels):
+  with pytest.raises(UserError, match=r"channels is .*; give a whole number from 1\."):
+    registry.create("googlenet", channels=channels)
+  with pytest.raises(UserError, match=r"channels is .*; give a whole number from 1\."):
+    registry.create("googlenet", settings=LayerSettings(channels=channels))
