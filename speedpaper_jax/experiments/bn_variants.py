@@ -7,13 +7,10 @@ import ml_collections
 
 from speedpaper_jax.config import ranges
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.experiments import arms
+from speedpaper_jax.experiments import arms, targets
 from speedpaper_jax.experiments.arms import Arm
 from speedpaper_jax.files.rules import NAME, Rule
 from speedpaper_jax.storage.run_directory import RunDirectory
-
-# A network that always names the most frequent class is at chance, though above 1/classes.
-_AT_CHANCE = 1.5
 
 # What the fields of configs/bn_variants.py may be.
 RULES: Mapping[str, Rule] = {**arms.RULES, "baseline": NAME}
@@ -59,21 +56,11 @@ def compare(trained: Mapping[str, Arm], baseline: str, num_classes: int) -> dict
     there is none.
   """
   chance = 1 / num_classes
-  targets = [
-    curve.best_top1 if curve.best_top1 > _AT_CHANCE * chance else None
-    for curve in trained[baseline].by_seed
-  ]
-
-  def steps_to_targets(arm: Arm) -> list[float | None]:
-    return [
-      None if target is None else curve.steps_to(target)
-      for curve, target in zip(arm.by_seed, targets, strict=True)
-    ]
-
-  baseline_steps = steps_to_targets(trained[baseline])
+  accuracies = targets.of(trained[baseline], chance)
+  baseline_steps = targets.steps_to(trained[baseline], accuracies)
   rows = {}
   for name, arm in trained.items():
-    steps = steps_to_targets(arm)
+    steps = targets.steps_to(arm, accuracies)
     rows[name] = {
       "rate_factor": arm.rate_factor,
       "best_top1": [curve.best_top1 for curve in arm.by_seed],
@@ -81,7 +68,7 @@ def compare(trained: Mapping[str, Arm], baseline: str, num_classes: int) -> dict
       "steps_to_target": steps,
       "speedup": _ratios(baseline_steps, steps),
     }
-  return {"chance": chance, "targets": targets, "arms": rows}
+  return {"chance": chance, "targets": accuracies, "arms": rows}
 
 
 def _ratios(
