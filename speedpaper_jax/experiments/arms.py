@@ -7,7 +7,7 @@ trained at that rate alone. All runs of the search stay, and are shown.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -61,13 +61,17 @@ def config_of(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def train(
-  config: ml_collections.ConfigDict, directory: RunDirectory
+  config: ml_collections.ConfigDict,
+  directory: RunDirectory,
+  complete: Callable[[ml_collections.ConfigDict], ml_collections.ConfigDict] = lambda run: run,
 ) -> tuple[dict[str, Arm], dict[str, Any]]:
   """Trains all arms of a comparison, each run in a directory of its own in `runs/`.
 
   Args:
     config: has `base`, `arms`, `rate_factors` and `seeds`.
     directory: of the comparison.
+    complete: makes the config with which a run is trained out of that of `run_config`, where there
+      is something that no config file can know.
 
   Returns:
     The arms by name; and of all runs together how many `runs` and `steps` there were, the `seconds`
@@ -76,10 +80,7 @@ def train(
   Raises:
     UserError: see `sweep.run`; or there is no seed, or no rate.
   """
-  for field in ("arms", "rate_factors", "seeds"):
-    if not config[field]:
-      raise UserError(f"config.{field} is empty; the comparison needs one at least.")
-  _check_runs(config)
+  check(config)
   hosts.from_main(lambda: directory.start(config))
   first, *others = config.seeds
   summaries: dict[str, sweep.Summary] = {}
@@ -90,9 +91,8 @@ def train(
     return LearningCurve(**read)
 
   def train_runs(runs: Sequence[tuple[str, float, int]]) -> None:
-    summaries.update(
-      sweep.run({run_name(*run): run_config(config, *run) for run in runs}, directory)
-    )
+    configs = {run_name(*run): complete(run_config(config, *run)) for run in runs}
+    summaries.update(sweep.run(configs, directory))
 
   train_runs([(arm, factor, first) for arm in config.arms for factor in config.rate_factors])
   searched = {
@@ -116,8 +116,11 @@ def train(
   }
 
 
-def _check_runs(config: ml_collections.ConfigDict) -> None:
-  """Raises a UserError if a field of any run is not valid, before the first of them begins."""
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises a UserError if there is nothing to train, or a field of any run is not valid."""
+  for field in ("arms", "rate_factors", "seeds"):
+    if not config[field]:
+      raise UserError(f"config.{field} is empty; the comparison needs one at least.")
   for arm in config.arms:
     for factor in config.rate_factors:
       try:

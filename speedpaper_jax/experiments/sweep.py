@@ -41,7 +41,11 @@ def run(
     Interrupted: by SIGINT or SIGTERM; the same call continues.
   """
   return {
-    name: _run_alone(name, build.resolve(config), directory, f"run {number} of {len(configs)}")
+    name: train_once(
+      config,
+      learning_curves.run_directory(directory, name),
+      f"run {number} of {len(configs)}, {name}",
+    )
     for number, (name, config) in enumerate(configs.items(), 1)
   }
 
@@ -69,17 +73,34 @@ def changes(
   return different
 
 
-def _run_alone(
-  name: str, config: ml_collections.ConfigDict, directory: RunDirectory, count: str
+def train_once(
+  config: ml_collections.ConfigDict,
+  this: RunDirectory,
+  title: str,
+  keep_network: bool = False,
 ) -> Summary:
-  this = learning_curves.run_directory(directory, name)
+  """Trains one network, unless its directory has its summary.
+
+  Args:
+    config: of the "train" experiment.
+    this: the directory of the run.
+    title: what is printed of it.
+    keep_network: whether its checkpoints stay when it has ended.
+
+  Returns:
+    The summary, as `run` returns it of each.
+
+  Raises:
+    UserError: as `run`.
+    Interrupted: as `run`.
+  """
   with contextlib.ExitStack() as until_end:
     hosts.from_main(lambda: until_end.enter_context(this.locked()))
-    return _run_once(name, config, this, count)
+    return _train_in_own_directory(build.resolve(config), this, title, keep_network)
 
 
-def _run_once(
-  name: str, config: ml_collections.ConfigDict, this: RunDirectory, count: str
+def _train_in_own_directory(
+  config: ml_collections.ConfigDict, this: RunDirectory, title: str, keep_network: bool
 ) -> Summary:
   def summary_of_before() -> Summary | None:
     changes = this.start(config)
@@ -92,9 +113,9 @@ def _run_once(
     if hosts.from_main(lambda: run_data.is_known(this)):
       data, _, _ = run_data.open_data(config.data)
       hosts.from_main(lambda: data.check_equal(this))
-    print(f"{count}, {name}: done before", flush=True)
+    print(f"{title}: done before", flush=True)
     return before
-  print(f"{count}, {name}", flush=True)
+  print(title, flush=True)
   began = time.monotonic()
   summary: Summary = {"experiment": config.experiment}
   try:
@@ -106,8 +127,8 @@ def _run_once(
 
   def finish() -> Summary:
     this.write("summary.json", summary)
-    # The networks are not the result, and a hundred of them are ten gigabytes.
-    shutil.rmtree(this.checkpoints, ignore_errors=True)
+    if not keep_network:  # a hundred of them are ten gigabytes
+      shutil.rmtree(this.checkpoints, ignore_errors=True)
     return summary
 
   summary = hosts.from_main(finish)

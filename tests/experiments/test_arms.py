@@ -79,6 +79,18 @@ class TestTrain:
       found.update(seed=0, optimizer={"learning_rate": 0.001})
       assert found == build.resolve(config.base)
 
+  def test_what_only_the_experiment_knows_is_in_the_runs_and_not_in_the_comparison(
+    self, config, directory, trained_configs
+  ):
+    def complete(run):
+      run.init_from = f"weights of {run.seed}"
+      return run
+
+    arms.train(config, directory, complete)
+    for name, found in trained_configs.items():
+      assert found.init_from == f"weights of {name[-1]}"
+    assert directory.read("config.json") == json.loads(config.to_json())
+
   def test_arms_have_their_curves(self, config, directory, trained_configs):
     trained, _ = arms.train(config, directory)
     assert {name: arm.rate_factor for name, arm in trained.items()} == {
