@@ -21,6 +21,9 @@ _OPTIONS_OF_0_1_0 = {
   "rmsprop_epsilon": (("rmsprop",), "eps"),
 }
 
+# Sections of a comparison that are configs of the experiment "train".
+_TRAINING_SECTIONS = ("base", "source")
+
 
 def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
   """A saved config in today's words, laid over today's defaults.
@@ -30,8 +33,9 @@ def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
 
   Returns:
     The same with a default for each field that it lacks. Of a comparison this is done with the
-    config of its runs, `base`; the experiments with small networks have their defaults in their
-    config files, and stay as they were.
+    config of its runs, `base`, and with that of the network that they start from, `source`; the
+    experiments with small networks have their defaults in their config files, and stay as they
+    were.
 
   Raises:
     UserError: it does not say of which experiment or network it is, a section is a value, or a
@@ -41,9 +45,12 @@ def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
     raise UserError("There is no config.experiment.")
   if saved["experiment"] == "train":
     return _complete(saved, "config")
-  if isinstance(saved.get("base"), Mapping):
-    return {**saved, "base": _complete(saved["base"], "config.base")}
-  return dict(saved)
+  return {
+    key: _complete(value, f"config.{key}")
+    if key in _TRAINING_SECTIONS and isinstance(value, Mapping)
+    else value
+    for key, value in saved.items()
+  }
 
 
 def _complete(saved: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -37,6 +37,16 @@ def test_of_the_runs_of_a_comparison_too(content):
     saved.complete(comparison)
 
 
+def test_of_the_network_that_they_start_from(content):
+  comparison = {"experiment": "transfer", "base": content, "source": content, "seeds": [0]}
+  without = {**comparison, "source": {**content, "data": {"name": "digits"}}}
+  assert saved.complete(without) == comparison
+  content["later"] = "x"
+  without = {**comparison, "base": saved.complete({**content, "later": ""})}
+  with pytest.raises(UserError, match=r"^config\.source\.later is 'x', which version"):
+    saved.complete(without)
+
+
 def test_experiments_whose_defaults_are_in_their_files_are_as_they_were():
   small = {"experiment": "bn_fc", "epochs": 3, "anything": {"else": 1}}
   assert saved.complete(small) == small
