@@ -24,5 +24,6 @@ EXPERIMENTS = {
   "mnist_bn": Experiment("experiments.mnist_bn"),
   "bn_variants": Experiment("experiments.bn_variants", on_several_hosts=True),
   "bn_benefits": Experiment("experiments.bn_benefits", on_several_hosts=True),
+  "transfer": Experiment("experiments.transfer", on_several_hosts=True),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }

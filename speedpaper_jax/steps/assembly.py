@@ -63,6 +63,12 @@ class Assembly:
     template: TrainState = parallel.replicated_template(self.mesh, self.initial.out_info)
     return template
 
+  @property
+  def parameter_paths(self) -> list[list[str]]:
+    """The names of the modules that each parameter is in, from the root on, and its own."""
+    leaves = jax.tree.leaves_with_path(self.initial.out_info.params)
+    return [[key.key for key in path] for path, _ in leaves]
+
   def initial_state(self) -> TrainState:
     """The state before the first step, on all devices."""
     state: TrainState = parallel.replicate(self.mesh, self.initial.lower().compile()())
@@ -130,11 +136,7 @@ def assemble(
   model = build.build_model(config, num_classes, mesh)
   optimizer = build.build_optimizer(config, schedule)
   initial = build.trace_initial_state(config, model, optimizer)
-  paths = [
-    [key.key for key in path] for path, _ in jax.tree.leaves_with_path(initial.out_info.params)
-  ]
-  layer_names.check(layer_names.read_patterns(config.freeze), paths, "config.freeze")
-  return Assembly(
+  parts = Assembly(
     config=config,
     mesh=mesh,
     num_classes=num_classes,
@@ -147,6 +149,9 @@ def assemble(
     mixing=build.build_mixing(config, mesh),
     class_weights=build.build_class_weights(config, class_counts),
   )
+  frozen = layer_names.read_patterns(config.freeze)
+  layer_names.check(frozen, parts.parameter_paths, "config.freeze")
+  return parts
 
 
 def compile_step(parts: Assembly, normalization: Normalization = DEFAULT) -> jax.stages.Compiled:

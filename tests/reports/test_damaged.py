@@ -55,6 +55,8 @@ def comparison(path, name):
   """With learning curves without learning."""
   config = config_files.load(f"{ROOT}/configs/{name}.py")
   arms = ["inception", "bn_baseline"]
+  if name == "transfer":
+    config.base.data.dir, arms = str(path.parent / "data"), ["scratch", "frozen"]
   if name == "bn_benefits":
     config.factor_values, config.seeds = (1, 3), (0, 1)
     arms = [f"{network}-{value}" for network in TWO for value in (1, 3)]
@@ -73,6 +75,7 @@ WRITERS = {
   "covariate_shift": covariate_shift,
   "bn_variants": lambda path: comparison(path, "bn_variants"),
   "bn_benefits": lambda path: comparison(path, "bn_benefits"),
+  "transfer": lambda path: comparison(path, "transfer"),
 }
 WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift")
 NOT_SHOWN = ("learning_rates", "train_x", "train_y")
@@ -170,6 +173,9 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("bn_variants", "summary.json", {"arms": {}}, "arms lacks the baseline"),
     ("bn_benefits", "config.json", {"benefit": "luck"}, "benefit='luck' is unknown"),
     ("bn_benefits", "summary.json", {"arms": {}}, r"it has no 'arms\."),
+    ("transfer", "summary.json", {"arms": {}}, "arms lacks 'scratch'"),
+    ("transfer", "summary.json", {"source": {"steps": 3}}, "source.seconds is missing"),
+    ("transfer", "config.json", {"source": 3}, "source is 3; it must be a section"),
   ],
 )
 def test_what_is_wrong_is_named(copy, name, file, change, message):
