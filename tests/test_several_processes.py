@@ -27,7 +27,13 @@ def train(scratch, workdir, processes, devices=DEVICES, seconds_per_step=0.0, **
     CONFIG,
     f"--workdir={workdir}",
     f"--patience={PATIENCE}",
-    *flags(eval_every="6 steps", **changes),
+    *flags(
+      eval_every="6 steps",
+      data__eval_central_fraction=0.8,
+      evaluate_ten_crops=True,
+      record_answers=True,
+      **changes,
+    ),
     program=TINY[0],
     processes=processes,
     devices=devices // processes,
@@ -60,7 +66,10 @@ def test_the_number_of_processes_makes_no_difference(scratch, alone, tmp_path, p
   output = completed(train(scratch, tmp_path, processes))
   assert_same_end(tmp_path, alone)
   assert output.count("step  1/12 ") == 1, "one process alone prints"
-  summary = json.loads((tmp_path / "summary.json").read_text())
+  summary, of_one = (json.loads((path / "summary.json").read_text()) for path in (tmp_path, alone))
+  assert summary["ten_crops"] == of_one["ten_crops"]
+  for name in ("predictions.json", "arrays.npz"):
+    assert (tmp_path / name).read_bytes() == (alone / name).read_bytes()
   assert summary["machine"]["devices"] == f"4 × cpu of {processes} processes"
   assert summary["command"].startswith(
     f"python -m speedpaper_jax.main {CONFIG} --workdir={tmp_path} --config.data"
@@ -80,7 +89,8 @@ def test_two_processes_evaluate_what_one_has_trained(scratch, alone, tmp_path):
   assert completed(process).count("(355 images)") == 1
   result = json.loads((tmp_path / "result.json").read_text())
   summary = json.loads((alone / "summary.json").read_text())
-  assert result == {"step": 12, "data": "digits", "split": "test", **summary["eval"]}
+  what = {"step": 12, "data": "digits", "split": "test", "crops": 1}
+  assert result == what | summary["eval"]
 
 
 def wait_for_checkpoint(process, workdir, step):

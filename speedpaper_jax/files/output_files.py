@@ -25,6 +25,7 @@ _FILES_OF_A_RUN = (
   "model.json",
   "metrics.jsonl",
   "sessions.json",
+  "predictions.json",
   "summary.json",
   "arrays.npz",
   "report.html",

@@ -95,7 +95,7 @@ class TestChecks:
     (run / "link.json").symlink_to("model.json")
     with pytest.raises(UserError, match=r"' is a file of a run; name another one"):
       output_files.check(run / name)
-    output_files.check(run / "predictions.json")
+    output_files.check(run / "answers.json")
 
   def test_whatever_a_run_leaves_behind_is_known(self, tmp_path):
     left_behind = re.findall(r"^(\S+)  ", str(run_directory.__doc__), re.MULTILINE)
