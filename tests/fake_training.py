@@ -6,7 +6,9 @@ weights it learns twice as fast as from scratch.
 """
 
 from speedpaper_jax import experiments
+from speedpaper_jax.experiments.arms import Arm
 from speedpaper_jax.reports import present
+from speedpaper_jax.storage.learning_curves import LearningCurve
 from speedpaper_jax.training import loop
 
 STEPS = (10, 20, 30, 40)
@@ -39,3 +41,13 @@ def report(config, directory):
   summary = experiments.get(config.experiment)(config, directory)
   directory.write("summary.json", {"experiment": config.experiment, **summary})
   return present(directory)
+
+
+def curve(*top1, diverged_at=None):
+  """Evaluations every ten steps."""
+  steps = [10 * number for number in range(1, len(top1) + 1)]
+  return LearningCurve(steps, top1, [1.0] * len(top1), train_top1=None, diverged_at=diverged_at)
+
+
+def arm(*by_seed, rate_factor=1.0):
+  return Arm(rate_factor, {rate_factor: by_seed[0]}, by_seed)

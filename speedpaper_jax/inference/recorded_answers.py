@@ -1,8 +1,11 @@
 """What a network says of each held-out image, kept with its run for the report."""
 
+import contextlib
+
 import numpy as np
 
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.inference.evaluation import Answers
 from speedpaper_jax.storage.run_directory import MOST_MISTAKES, PREDICTIONS, RunDirectory
@@ -27,11 +30,14 @@ def record(
   """
   wrong = np.flatnonzero(answers.predicted != answers.label)
   worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES]
+  shown: dict[int, int] = {}
   pixels = np.zeros((len(worst), *crop.shape), np.uint8)
-  for row, place in zip(pixels, worst, strict=True):
-    image = split.records[int(answers.numbers[place])]["image"]
-    row[...] = np.clip(np.round(crop(image)), 0, 255)
-  shown = {int(place): row for row, place in enumerate(worst)}
+  for place in worst.tolist():
+    # A file may have gone since the evaluation, which is no reason to lose a run's result.
+    with contextlib.suppress(DecodeError):
+      image = crop(split.records[int(answers.numbers[place])]["image"])
+      pixels[len(shown)] = np.clip(np.round(image), 0, 255)
+      shown[place] = len(shown)
   images = [
     {
       "name": split.records.short_name(int(number)),
@@ -43,5 +49,5 @@ def record(
     }
     for place, number in enumerate(answers.numbers)
   ]
-  directory.write_arrays({"mistake_pixels": pixels})
+  directory.write_arrays({"mistake_pixels": pixels[: len(shown)]})
   directory.write(PREDICTIONS, {"step": step, "images": images})

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from speedpaper_jax.files import rules
-from speedpaper_jax.reports.drawing import COLORS
+from speedpaper_jax.reports.drawing import COLORS, draw
 from speedpaper_jax.reports.page import Figure, Section
 from speedpaper_jax.storage import learning_curves
 from speedpaper_jax.storage.learning_curves import LearningCurve, run_name
@@ -143,7 +143,7 @@ def best_top1(found: Mapping[str, Any]) -> str:
 
 
 def search_section(config: Mapping[str, Any], own_rate: str) -> Section:
-  """The section of the figure "search", see `paint_search`.
+  """The section of the figure "search", see `draw_search`.
 
   Args:
     config: of the comparison.
@@ -194,13 +194,29 @@ def paint_curves(
   label_accuracy(axes)
 
 
-def paint_search(
+def draw_search(
+  directory: RunDirectory,
+  searched: Mapping[str, Mapping[float, LearningCurve]],
+  summary: Mapping[str, Any],
+  names: Mapping[str, str],
+) -> None:
+  """Draws the figure "search": a panel for each arm, with a line for each rate.
+
+  Args:
+    directory: of the comparison.
+    searched: the first seed's curves of each arm, by the factor of its rate.
+    summary: of the comparison.
+    names: of the arms.
+  """
+  draw(directory, "search", lambda figure: _paint_search(figure, searched, summary, names), 11, 6.5)
+
+
+def _paint_search(
   figure: matplotlib.figure.Figure,
   searched: Mapping[str, Mapping[float, LearningCurve]],
   summary: Mapping[str, Any],
   names: Mapping[str, str],
 ) -> None:
-  """A panel for each arm, with a line for each rate."""
   panels = figure.subplots(2, -(-len(searched) // 2), sharex=True, sharey=True, squeeze=False)
   for axes in panels.flat[len(searched) :]:
     axes.set_visible(False)

@@ -48,13 +48,7 @@ def present(directory: RunDirectory) -> Page:
   searched, by_seed = of_arms.read_curves(directory, config, summary, arms)
   data, seeds = config["base"]["data"]["name"], of_arms.mean_and_range(config["seeds"])
   draw(directory, "curves", lambda figure: _paint_curves(figure, by_seed, summary), 11, 5)
-  draw(
-    directory,
-    "search",
-    lambda figure: of_arms.paint_search(figure, searched, summary, NAMES),
-    11,
-    6.5,
-  )
+  of_arms.draw_search(directory, searched, summary, NAMES)
   return Page(
     title=f"The networks of section 4.2 on {data}",
     result=_result(summary, arms, config["baseline"]),

@@ -58,13 +58,7 @@ def present(directory: RunDirectory) -> Page:
   source, target = config["source"]["data"]["name"], config["base"]["data"]["name"]
   seeds = of_arms.mean_and_range(config["seeds"])
   draw(directory, "curves", lambda figure: _paint_curves(figure, by_seed, summary), 8, 5)
-  draw(
-    directory,
-    "search",
-    lambda figure: of_arms.paint_search(figure, searched, summary, NAMES),
-    11,
-    6.5,
-  )
+  of_arms.draw_search(directory, searched, summary, NAMES)
   return Page(
     title=f"From {source} to {target}: pretrained against from scratch",
     result=_result(summary, arms),

@@ -179,13 +179,13 @@ def make_train_step(
 
   def held(params: PyTree) -> PyTree:
     """Nothing is computed for the gradient of what is frozen, which is zero."""
-    chosen = layer_names.mask(params, frozen)
-    return jax.tree.map(lambda x, held: lax.stop_gradient(x) if held else x, params, chosen)
+    is_frozen = layer_names.mask(params, frozen)
+    return jax.tree.map(lambda x, stop: lax.stop_gradient(x) if stop else x, params, is_frozen)
 
   def kept(before: PyTree, after: PyTree) -> PyTree:
     """What is frozen as before; it may have been rounded, or decayed by the optimiser."""
-    chosen = layer_names.mask(before, frozen)
-    return jax.tree.map(lambda held, x, y: x if held else y, chosen, before, after)
+    is_frozen = layer_names.mask(before, frozen)
+    return jax.tree.map(lambda keep, x, y: x if keep else y, is_frozen, before, after)
 
   def summed_loss(
     params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array

@@ -6,31 +6,20 @@ import fake_training
 import numpy as np
 import pytest
 import tiny
+from fake_training import arm, curve
 from PIL import Image
 
 from speedpaper_jax import experiments
 from speedpaper_jax.config.files import load
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.experiments import transfer
-from speedpaper_jax.experiments.arms import Arm
 from speedpaper_jax.models import registry
 from speedpaper_jax.reports import present
 from speedpaper_jax.storage import learning_curves
-from speedpaper_jax.storage.learning_curves import LearningCurve
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import loop, train
 
 CLASSES = 10
-
-
-def curve(*top1, diverged_at=None):
-  """Evaluations every ten steps."""
-  steps = [10 * number for number in range(1, len(top1) + 1)]
-  return LearningCurve(steps, top1, [1.0] * len(top1), train_top1=None, diverged_at=diverged_at)
-
-
-def arm(*by_seed, rate_factor=1.0):
-  return Arm(rate_factor, {rate_factor: by_seed[0]}, by_seed)
 
 
 def compare(**arms):
