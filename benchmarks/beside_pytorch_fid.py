@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
     out = scratch / "fid.json"
     flags = [f"--weights={directory}", f"--json={out}"]
     subprocess.run([sys.executable, "-m", "speedpaper_jax.fid", *halves, *flags], check=True)
-    ours, of_ours = json.loads(out.read_text())["fid"], time.monotonic() - began
+    ours, of_ours = json.loads(out.read_text(encoding="utf-8"))["fid"], time.monotonic() - began
     began = time.monotonic()
     theirs, of_theirs = pytorch_fid(module, halves), time.monotonic() - began
   print(f"{len(found[::2]):,} and {len(found[1::2]):,} images")
