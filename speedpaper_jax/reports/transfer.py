@@ -98,8 +98,11 @@ def _result(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
 
 def _soonest(summary: Mapping[str, Any], pretrained: Sequence[str]) -> str:
   """Which network is the first to be as good as from scratch, in words."""
-  if None in summary["targets"]:
+  at_chance = summary["targets"].count(None)
+  if at_chance == len(summary["targets"]):
     return "From scratch it stayed at chance, which is no accuracy to reach."
+  if at_chance:
+    return ""  # the remarks say with how many seeds
   steps = {
     arm: statistics.mean(summary["arms"][arm]["steps_to_target"])
     for arm in (*pretrained, SCRATCH)

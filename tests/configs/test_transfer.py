@@ -61,6 +61,11 @@ def test_a_target_has_few_images_and_a_source_all(data):
   assert config_of(target=data).base.data.train_split.startswith("train[:")
 
 
+def test_a_folder_as_target_is_judged_by_more_than_its_tenth_and_by_no_image_of_training():
+  data = config_of(target="folder").base.data
+  assert (data.train_split, data.eval_split) == ("train[:20%]", "train[70%:]")
+
+
 class TestArms:
   def test_where_they_start(self):
     starts = {arm: run_config(arm).init_from for arm in ARMS}

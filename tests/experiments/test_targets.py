@@ -20,10 +20,21 @@ def test_are_the_best_accuracies():
   assert targets.of(arm([0.2, 0.8, 0.6], [0.4]), chance=0.1) == [0.8, 0.4]
 
 
-@pytest.mark.parametrize(("top1", "expected"), [(0.15, None), (0.16, 0.16), (0.1, None)])
-def test_there_is_none_near_chance(top1, expected):
+@pytest.mark.parametrize(
+  ("chance", "top1", "expected"),
+  [
+    (0.1, 0.1, None),
+    (0.1, 0.15, None),
+    (0.1, 0.16, 0.16),
+    (0.5, 0.61, None),
+    (0.5, 0.64, 0.64),
+    (0.5, 1.0, 1.0),
+    (1.0, 1.0, None),
+  ],
+)
+def test_there_is_none_near_chance(chance, top1, expected):
   """Where classes are not equally frequent, chance is a little above 1/classes."""
-  assert targets.of(arm([top1]), chance=0.1) == [expected]
+  assert targets.of(arm([top1]), chance) == [expected]
 
 
 def test_steps_are_to_the_target_of_the_same_seed():

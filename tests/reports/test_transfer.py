@@ -66,6 +66,16 @@ def test_scratch_at_chance(page_of):
   assert {row[2] for row in rows(page).values()} == {"undefined"}
 
 
+def test_scratch_at_chance_with_one_of_two_seeds(page_of):
+  page, _ = page_of(
+    base={"optimizer": {"learning_rate": 0.00015}}, rate_factors=(1.0,), seeds=(0, 1)
+  )
+  assert "as good as from scratch" not in page.result
+  assert "stayed at chance" not in page.result
+  remark = page.sections[0].paragraphs[1]
+  assert remark.startswith("With 1 of 2 seeds the network from scratch stayed at chance")
+
+
 def test_the_source_is_described(page_of):
   page, _ = page_of()
   _, source, search = page.sections
