@@ -3,7 +3,6 @@
 import json
 import math
 
-import fake_training
 import ml_collections
 import pytest
 
@@ -14,20 +13,6 @@ from speedpaper_jax.steps import build
 from speedpaper_jax.storage import learning_curves
 from speedpaper_jax.storage.learning_curves import LearningCurve
 from speedpaper_jax.storage.run_directory import RunDirectory
-from speedpaper_jax.training import train
-
-
-@pytest.fixture
-def trained_configs(monkeypatch):
-  """The configs of the runs that were done, by their names."""
-  configs = {}
-
-  def run(config, directory):
-    configs[directory.path.name] = config.copy_and_resolve_references()
-    return fake_training.run(config, directory)
-
-  monkeypatch.setattr(train, "run", run)
-  return configs
 
 
 @pytest.fixture

@@ -71,22 +71,10 @@ class TestRun:
     return config
 
   @pytest.fixture
-  def trained(self, monkeypatch):
-    """The configs of the runs that were done, by their names."""
-    configs = {}
-
-    def run(config, directory):
-      configs[directory.path.name] = config.copy_and_resolve_references()
-      return fake_training.run(config, directory)
-
-    monkeypatch.setattr(train, "run", run)
-    return configs
-
-  @pytest.fixture
   def directory(self, tmp_path):
     return RunDirectory(tmp_path / "comparison")
 
-  def test_summary(self, config, directory, trained):
+  def test_summary(self, config, directory, trained_configs):
     config.seeds = (0, 1)
     summary = experiments.get("transfer")(config, directory)
     json.dumps(summary, allow_nan=False)
@@ -102,13 +90,13 @@ class TestRun:
     assert directory.read("config.json") == json.loads(config.to_json())
 
   def test_the_source_is_trained_first_and_every_run_names_its_directory(
-    self, config, directory, trained
+    self, config, directory, trained_configs
   ):
     transfer.run(config, directory)
-    assert next(iter(trained)) == "source"
-    assert trained.pop("source").data.name == "mnist"
-    assert len(trained) == 4 * 3
-    for name, run in trained.items():
+    assert next(iter(trained_configs)) == "source"
+    assert trained_configs.pop("source").data.name == "mnist"
+    assert len(trained_configs) == 4 * 3
+    for name, run in trained_configs.items():
       expected = "" if name.startswith("scratch") else str(directory.path / "source")
       assert run.init_from == expected
       saved = RunDirectory(directory.path / "runs" / name).read("config.json")
@@ -124,22 +112,22 @@ class TestRun:
     kept = {path.parent.name for path in directory.path.rglob("checkpoints")}
     assert kept == {"source"}
 
-  def test_nothing_is_done_again(self, config, directory, trained):
+  def test_nothing_is_done_again(self, config, directory, trained_configs):
     first = transfer.run(config, directory)
-    trained.clear()
+    trained_configs.clear()
     assert transfer.run(config, directory) == first
-    assert not trained
+    assert not trained_configs
     config.seeds = (0, 5)
     transfer.run(config, directory)
-    assert len(trained) == 4
+    assert len(trained_configs) == 4
 
-  def test_another_source_is_refused(self, config, directory, trained):
+  def test_another_source_is_refused(self, config, directory, trained_configs):
     transfer.run(config, directory)
-    trained.clear()
+    trained_configs.clear()
     config.source.batch_size = 64
     with pytest.raises(UserError, match=r"source' holds a run with another config\.batch_size"):
       transfer.run(config, directory)
-    assert not trained
+    assert not trained_configs
 
   def test_same_classes_by_their_names(self, config, directory, monkeypatch):
     """As `training.fine_tuning` matches them, in any order."""
@@ -179,19 +167,19 @@ class TestRun:
     ],
   )
   def test_mistakes_are_found_before_anything_is_trained(
-    self, config, directory, trained, field, value, message
+    self, config, directory, trained_configs, field, value, message
   ):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=message):
       transfer.run(config, directory)
-    assert not trained
+    assert not trained_configs
     assert not directory.path.exists()
 
-  def test_without_the_arm_to_compare_with(self, config, directory, trained):
+  def test_without_the_arm_to_compare_with(self, config, directory, trained_configs):
     del config.arms.scratch
     with pytest.raises(UserError, match=r"config\.arms has no 'scratch', with which .*: free, fro"):
       transfer.run(config, directory)
-    assert not trained
+    assert not trained_configs
 
 
 def write_folder(path, colors):
