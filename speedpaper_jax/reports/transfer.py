@@ -1,11 +1,13 @@
 """The report of networks that start from weights learned on other images, or from scratch."""
 
+import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.figure
 
+from speedpaper_jax.errors import printable
 from speedpaper_jax.files import rules
 from speedpaper_jax.reports import arms as of_arms
 from speedpaper_jax.reports import contents
@@ -23,7 +25,7 @@ NAMES = {
   "frozen": "pretrained, trunk frozen",
 }
 
-_DATA: rules.Rules = {"name": rules.TEXT, "train_split": rules.TEXT}
+_DATA: rules.Rules = {"name": rules.TEXT, "dir": rules.TEXT, "train_split": rules.TEXT}
 _CONFIG: rules.Rules = {
   **of_arms.CONFIG,
   "base": {
@@ -55,7 +57,7 @@ def present(directory: RunDirectory) -> Page:
   if SCRATCH not in arms:
     raise contents.damaged(directory, "summary.json", f"arms lacks '{SCRATCH}'.")
   searched, by_seed = of_arms.read_curves(directory, config, summary, arms)
-  source, target = config["source"]["data"]["name"], config["base"]["data"]["name"]
+  source, target = (_data_set(config[section]["data"]) for section in ("source", "base"))
   seeds = of_arms.mean_and_range(config["seeds"])
   draw(directory, "curves", lambda figure: _paint_curves(figure, by_seed, summary), 8, 5)
   of_arms.draw_search(directory, searched, summary, NAMES)
@@ -79,6 +81,13 @@ def present(directory: RunDirectory) -> Page:
       of_arms.search_section(config, "its rate in the config"),
     ],
   )
+
+
+def _data_set(data: Mapping[str, Any]) -> str:
+  """What a data set is called; a folder has a name of its own."""
+  if data["name"] != "folder":
+    return data["name"]
+  return printable(pathlib.Path(data["dir"]).resolve().name)
 
 
 def _result(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
@@ -120,9 +129,9 @@ def _soonest(summary: Mapping[str, Any], pretrained: Sequence[str]) -> str:
 def _remarks(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
   data = config["base"]["data"]
   remarks = [
-    f"All networks are trained on {data['name']}, split {data['train_split']}. The target is the "
-    "best accuracy from scratch with the same seed; between two evaluations, and before the first, "
-    "the curve counts as straight."
+    f"All networks are trained on {_data_set(data)}, split {data['train_split']}. The target is "
+    "the best accuracy from scratch with the same seed; between two evaluations, and before the "
+    "first, the curve counts as straight."
   ]
   if None in summary["targets"]:
     remarks.append(
@@ -141,9 +150,9 @@ def _about_source(config: Mapping[str, Any], source: Mapping[str, Any]) -> list[
     else "The classes are others, so that the softmax layer starts from scratch in every network."
   )
   return [
-    f"It is trained on {data['name']}, split {data['train_split']}, for {source['steps']:,} steps "
-    f"in {duration(source['seconds'])}, after which it classifies {percent(source['top1'])} of the "
-    f"held-out images. It is in `source/`, where it can be evaluated and started from.",
+    f"It is trained on {_data_set(data)}, split {data['train_split']}, for {source['steps']:,} "
+    f"steps in {duration(source['seconds'])}, after which it classifies {percent(source['top1'])} "
+    f"of the held-out images. It is in `source/`, where it can be evaluated and started from.",
     softmax_layer,
   ]
 

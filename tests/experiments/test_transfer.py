@@ -218,4 +218,4 @@ def test_of_trained_networks(tmp_path, monkeypatch):
     assert found.steps == [3, 6]
     assert row["best_top1"] == [max(found.top1)]
     assert np.isfinite(found.loss).all()
-  assert present(directory).title == "From folder to folder: pretrained against from scratch"
+  assert present(directory).title == "From three to two: pretrained against from scratch"
