@@ -1,5 +1,7 @@
 """The rows agree with the networks, with each other, and with the packages' own settings."""
 
+import importlib.util
+import pathlib
 import re
 
 import pytest
@@ -115,6 +117,32 @@ def test_cadenes_rows_are_its_own(row):
   settings = file.pretrained_settings[name]["imagenet"]
   assert settings["url"] == row.url
   assert settings["input_space"] == row.preprocessing.normalization.channels
+
+
+# Where packages without such a table have the addresses of their files.
+LOADERS = {
+  "facenet-pytorch/vggface2": "facenet_pytorch/models/inception_resnet_v1.py",
+  "facenet-pytorch/casia-webface": "facenet_pytorch/models/inception_resnet_v1.py",
+  "keras/inception_v3": "keras/src/applications/inception_v3.py",
+  "keras/inception_v3_notop": "keras/src/applications/inception_v3.py",
+  "keras/inception_resnet_v2": "keras/src/applications/inception_resnet_v2.py",
+  "keras/inception_resnet_v2_notop": "keras/src/applications/inception_resnet_v2.py",
+  "pytorch-fid/inception_v3": "pytorch_fid/inception.py",
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_other_packages_loaders_fetch_the_same_file(name):
+  row, (package, _, path) = table.find(name), LOADERS[name].partition("/")
+  require(package)
+  spec = importlib.util.find_spec(package)
+  loader = pathlib.Path(spec.submodule_search_locations[0], path).read_text(encoding="utf-8")
+  # Long names are written in pieces there.
+  loader = re.sub(r'"\s+"', "", loader)
+  directory, _, file = row.url.rpartition("/")
+  assert directory in loader
+  assert file in loader
+  assert row.checksum is None or row.checksum.digest in loader
 
 
 class TestFind:
