@@ -18,11 +18,13 @@ from typing import Any
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.image_files import find_images
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import files, images, published, references
 from speedpaper_jax.interop.names import implementation
 from speedpaper_jax.interop.pair import make_pair
 
 _SIZE = 299
+_FEWEST = 4  # a covariance takes two images
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -35,7 +37,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument("--folder", type=pathlib.Path, required=True, metavar="DIR", help="of images")
   parser.add_argument(
     "--images",
-    type=entry_point.at_least(4),
+    type=entry_point.at_least(_FEWEST),
     metavar="N",
     help="the first so many, in order of their names (default: all)",
   )
@@ -46,6 +48,8 @@ def main(options: argparse.Namespace) -> None:
   """Prints both numbers, their relative difference, and the seconds that each takes."""
   entry_point.set_up_jax()
   found = find_images([options.folder])[: options.images]
+  if len(found) < _FEWEST:
+    raise UserError(f"'{options.folder}' has {len(found)} images; two halves take {_FEWEST}.")
   module = network()
   with tempfile.TemporaryDirectory() as name:
     scratch = pathlib.Path(name)

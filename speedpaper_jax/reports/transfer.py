@@ -87,7 +87,8 @@ def _data_set(data: Mapping[str, Any]) -> str:
   """What a data set is called; a folder has a name of its own."""
   if data["name"] != "folder":
     return data["name"]
-  return printable(pathlib.Path(data["dir"]).resolve().name)
+  # Of the path as it was given: where the report is written anew, it may lead elsewhere.
+  return printable(pathlib.PurePath(data["dir"]).name or data["dir"])
 
 
 def _result(summary: Mapping[str, Any], arms: Sequence[str]) -> str:

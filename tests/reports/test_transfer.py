@@ -5,6 +5,7 @@ import matplotlib.image
 import pytest
 
 from speedpaper_jax.config.files import load
+from speedpaper_jax.reports import transfer
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
 
@@ -74,6 +75,14 @@ def test_scratch_at_chance_with_one_of_two_seeds(page_of):
   assert "stayed at chance" not in page.result
   remark = page.sections[0].paragraphs[1]
   assert remark.startswith("With 1 of 2 seeds the network from scratch stayed at chance")
+
+
+@pytest.mark.parametrize(
+  ("folder", "name"), [("photos/roses/", "roses"), ("/a/photos", "photos"), (".", ".")]
+)
+def test_a_folder_has_its_own_name(folder, name):
+  data = {"name": "folder", "dir": folder}
+  assert transfer._data_set(data) == name
 
 
 def test_the_source_is_described(page_of):
