@@ -56,6 +56,8 @@ TRAIN: Mapping[str, Field] = {
   "model.name": Field("bn_inception", one_of(NETWORKS), changes.NETWORK),
   # Whose implementation to match; empty for the model's default.
   "model.dialect": Field("paper", TEXT, changes.NETWORK),
+  # Number of filters of each layer, as a part of the paper's.
+  "model.width": Field(1.0, ABOVE_ZERO, changes.NETWORK),
   "model.activation": Field("relu", one_of(("relu", "sigmoid", "tanh")), changes.NETWORK),
   # Of bn_inception; a dialect says it of others.
   "model.local_response_norm": Field(False, SWITCH, changes.NETWORK),

@@ -255,6 +255,11 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
       f"{names.source}'s {model} has batch normalization and rectified linear units, and this "
       f"network was trained without; it has no place there."
     )
+  if network.settings.width != 1:
+    raise UserError(
+      f"The network has {network.settings.width:g} times the filters of {names.source}'s {model}; "
+      f"it has no place there."
+    )
   if trained.epsilon != theirs.epsilon:
     warn(
       f"The network was trained with ε = {trained.epsilon}, and {names.source}'s has "

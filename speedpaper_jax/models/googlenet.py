@@ -141,7 +141,7 @@ class AuxiliaryHead(nn.Module):
     x = ConvBlock(128, (1, 1), settings, name="reduce")(x, train=train)
     # Of all three axes of the map, so that the kernel's first three name them.
     x = nn.DenseGeneral(
-      1024,
+      settings.filters(1024),
       axis=(-3, -2, -1),
       dtype=settings.dtype,
       kernel_init=kernel_init,

@@ -44,7 +44,7 @@ def classify_embedding(
 
   Args:
     x: [N, H, W, C].
-    units: of the linear layer.
+    units: of the linear layer at a width of 1.
     num_classes: 0 for embeddings instead of logits.
     dropout_rate: before the linear layer.
     settings: what all layers have in common.
@@ -56,7 +56,7 @@ def classify_embedding(
   x = Dropout(dropout_rate, settings.axis_name)(jnp.mean(x, (1, 2)), train=train)
   batch_norm = settings.batch_norm
   x = nn.Dense(
-    units,
+    settings.filters(units),
     use_bias=batch_norm is None,
     dtype=settings.dtype,
     kernel_init=kernel_init,

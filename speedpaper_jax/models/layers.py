@@ -34,6 +34,8 @@ class LayerSettings:
     bias_before_batch_norm: whether convolutions keep their bias although β makes it superfluous.
     count_padding: whether average pools count their padding; see `ops.avg_pool`.
     channels: of the images; 3 are RGB.
+    width: number of filters of each layer, as a part of its paper's; softmax layers are not
+      concerned.
   """
 
   batch_norm: BatchNorm | None = dataclasses.field(default_factory=BatchNorm)
@@ -44,6 +46,11 @@ class LayerSettings:
   bias_before_batch_norm: bool = False
   count_padding: bool = False
   channels: int = 3
+  width: float = 1.0
+
+  def filters(self, papers: int) -> int:
+    """Filters, or units, of a layer that has so many in its paper."""
+    return max(1, round(self.width * papers))
 
 
 def kernel_init(
@@ -159,7 +166,7 @@ class ConvBlock(nn.Module):
   """z = g(BN(Wu)): convolution, batch normalization, nonlinearity.
 
   Attributes:
-    features: number of filters.
+    features: number of filters at a width of 1.
     kernel_size: height and width.
     settings: what all layers have in common.
     strides: in both directions.
@@ -176,11 +183,12 @@ class ConvBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """[N, H, W, C] → [N, H', W', features]."""
+    """[N, H, W, C] → [N, H', W', filters]."""
     settings, batch_norm = self.settings, self.settings.batch_norm
+    filters = settings.filters(self.features)
     if self.depth_multiplier is None:
       convolution: nn.Module = nn.Conv(
-        self.features,
+        filters,
         self.kernel_size,
         (self.strides, self.strides),
         self.padding,
@@ -192,7 +200,7 @@ class ConvBlock(nn.Module):
       )
     else:
       convolution = SeparableConv(
-        self.features,
+        filters,
         self.kernel_size,
         self.depth_multiplier,
         settings,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import numbers
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ def create(
   num_classes: int = 1000,
   dtype: jnp.dtype = jnp.float32,
   channels: int = 3,
+  width: float = 1.0,
   settings: LayerSettings | None = None,
   **fields: Any,
 ) -> nn.Module:
@@ -38,11 +40,12 @@ def create(
     num_classes: 0 for pooled features instead of logits.
     dtype: of activations and arithmetic, unless `settings` say it.
     channels: of the images, unless `settings` say it; 1 for grey ones, 3 for RGB.
+    width: number of filters of each layer, as a part of its paper's, unless `settings` say it.
     settings: what all layers have in common; the dialect's batch normalization by default.
     **fields: of the network's module, as its file documents them.
 
   Raises:
-    UserError: an unknown name or dialect, or a number of classes or channels that is none.
+    UserError: an unknown name or dialect, or classes, channels or a width that are none.
   """
   chosen = find_dialect(name, dialect)
   if not isinstance(num_classes, numbers.Integral) or num_classes < 0:
@@ -50,9 +53,11 @@ def create(
       f"num_classes is {num_classes!r}; give a whole number from 0, which is for pooled features."
     )
   if settings is None:
-    settings = LayerSettings(batch_norm=chosen.batch_norm, dtype=dtype, channels=channels)
+    settings = LayerSettings(chosen.batch_norm, dtype=dtype, channels=channels, width=width)
   if not isinstance(settings.channels, numbers.Integral) or settings.channels < 1:
     raise UserError(f"channels is {settings.channels!r}; give a whole number from 1.")
+  if not isinstance(settings.width, numbers.Real) or not 0 < settings.width < math.inf:
+    raise UserError(f"width is {settings.width!r}; give a number above 0, where 1 is the paper's.")
   return network_class(name)(dialect=chosen, num_classes=num_classes, settings=settings, **fields)
 
 

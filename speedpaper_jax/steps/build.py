@@ -52,6 +52,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     dtype=jnp.dtype(section.dtype),
     operations=ops.for_platform(parallel.platform(mesh)),
     axis_name=axis_name,
+    width=section.width,
   )
   return registry.create(
     section.name,

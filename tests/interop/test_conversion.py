@@ -320,6 +320,11 @@ class TestToPyTorch:
     with pytest.raises(UserError, match="timm's inception_v4 has batch normalization and rectif"):
       conversion.state_dict_of(self.loaded("inception_v4", "timm", settings), None)
 
+  def test_half_the_filters(self):
+    settings = LayerSettings(BatchNorm(epsilon=1e-3), width=0.5)
+    with pytest.raises(UserError, match=r"has 0\.5 times the filters of timm's"):
+      conversion.state_dict_of(self.loaded("inception_v4", "timm", settings), None)
+
   def test_settings_that_must_be_set_there(self, capsys):
     settings = LayerSettings(BatchNorm(epsilon=0.01))
     scales = {"residual_scales": (0.1, 0.1, 0.1)}

@@ -287,6 +287,33 @@ class TestImagesOfOtherChannels:
       jax.eval_shape(init, jax.random.key(0), jnp.zeros((2, 96, 96, 3)))
 
 
+class TestWidth:
+  @EVERY_DIALECT
+  def test_at_one_half_every_layer_but_the_softmax_layers_has_half_the_filters(self, name, dialect):
+    fields = {"size": smallest(name), "train": True, "num_classes": 7, **with_aux_heads(name)}
+    whole, half = trace(name, dialect, **fields), trace(name, dialect, width=0.5, **fields)
+    assert half.outputs == whole.outputs
+    assert half.aux_logits == whole.aux_logits
+    assert half.stages() == {
+      stage: (height, width, channels // 2)
+      for stage, (height, width, channels) in whole.stages().items()
+    }
+    leaves = zip(
+      jax.tree.leaves_with_path(whole.variables), jax.tree.leaves(half.variables), strict=True
+    )
+    for (path, before), after in leaves:
+      names = [key.key for key in path]
+      if "depthwise_kernel" in names:  # eight for each channel of the images
+        assert after == before
+      elif "logits" not in names:
+        assert after.shape[-1] * 2 == before.shape[-1], names
+      assert after.size <= before.size
+
+  def test_is_rounded_to_whole_filters_of_which_one_is_left(self):
+    settings = LayerSettings(width=0.3)
+    assert [settings.filters(papers) for papers in (1, 2, 5, 16, 33)] == [1, 1, 2, 5, 10]
+
+
 class TestAuxiliaryHeads:
   @pytest.mark.parametrize("name", NAMES_WITH_AUX_HEADS)
   def test_in_training_each_leaves_its_logits_from_the_first_to_the_last(self, name):
@@ -334,12 +361,16 @@ def test_every_parameter_has_a_part_in_the_loss(name, dialect):
 
 
 @pytest.mark.slow
-@EVERY_DIALECT
-def test_every_parameter_gets_a_gradient(name, dialect, monkeypatch):
+@pytest.mark.parametrize(
+  ("name", "dialect", "width"),
+  [(*each, 1.0) for each in DIALECTS]
+  + [(name, registry.dialects(name)[0], 0.5) for name in registry.MODELS],
+)
+def test_every_parameter_gets_a_gradient(name, dialect, width, monkeypatch):
   """One of each kind of module; that none is left aside, the test above shows of the whole."""
   shortened.shorten(monkeypatch)
   batch_norm = registry.find_dialect(name, dialect).batch_norm
-  settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=ops.CPU)
+  settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=ops.CPU, width=width)
   network = create(name, dialect, num_classes=5, settings=settings, **with_aux_heads(name))
   generator = np.random.default_rng(0)
   images = generator.normal(size=(4, smallest(name), smallest(name), 3))

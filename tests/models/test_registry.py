@@ -46,6 +46,19 @@ def test_channels_are_the_settings():
   assert registry.create("bn_inception", settings=settings) == in_short
 
 
+def test_the_width_is_the_settings():
+  in_short = registry.create("bn_inception", width=0.25)
+  assert in_short.settings.width == 0.25
+  settings = LayerSettings(DIALECTS["paper"].batch_norm, width=0.25)
+  assert registry.create("bn_inception", settings=settings) == in_short
+
+
+@pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf"), "1", None])
+def test_a_width_that_is_none_is_refused(width):
+  with pytest.raises(UserError, match=r"width is .*; give a number above 0, where"):
+    registry.create("googlenet", width=width)
+
+
 @pytest.mark.parametrize("channels", [0, -1, 1.0, "3", None])
 def test_a_number_of_channels_that_is_none_is_refused(channels):
   with pytest.raises(UserError, match=r"channels is .*; give a whole number from 1\."):

@@ -96,6 +96,12 @@ class TestClassWeights:
       build.build_class_weights(config, None)
 
 
+def test_the_width_of_a_network_is_the_configs(config):
+  assert build_model(config).settings.width == 1
+  config.model.width = 0.5
+  assert build_model(config).settings.width == 0.5
+
+
 class TestFieldsOfSomeModels:
   def test_a_model_gets_those_that_it_has(self, config):
     config.model.update(name="inception_resnet_v2", aux_heads=True, residual_scales=(0.3, 0.2, 0.1))
