@@ -4,36 +4,10 @@ The figures are vector graphics; `batch_norm_curves/` has the corners of their l
 the axes.
 """
 
-import csv
-import dataclasses
-import functools
-import importlib.resources
 from typing import NamedTuple
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-  """A line of a figure.
-
-  Attributes:
-    steps: of training, rising, int [N].
-    values: at these steps, float [N].
-  """
-
-  steps: np.ndarray
-  values: np.ndarray
-
-  def at(self, step: float) -> float | None:
-    """The value at a step, between two corners on the straight line.
-
-    Up to 2 % beyond an end it is the value there, since lines are drawn from evaluation to
-    evaluation and not from 0 to the last step; farther away it is None.
-    """
-    if not self.steps[0] / 1.02 <= step <= self.steps[-1] * 1.02:
-      return None
-    return float(np.interp(step, self.steps, self.values))
+from speedpaper_jax.papers import curves
+from speedpaper_jax.papers.curves import Curve
 
 
 class Figure3Row(NamedTuple):
@@ -64,7 +38,7 @@ def figure_1a() -> dict[str, Curve]:
 
   The curves begin where they enter the figure, at 0.7 and more.
   """
-  return {network: curve for (network,), curve in _curves("figure_1a.csv").items()}
+  return curves.by_network("batch_norm_curves/figure_1a.csv")
 
 
 def figure_1bc() -> dict[str, dict[int, Curve]]:
@@ -74,10 +48,10 @@ def figure_1bc() -> dict[str, dict[int, Curve]]:
     For each network the curves by percentile. The figures' axis of steps has no numbers; it is
     taken to be that of Figure 1(a), 0 to 50,000.
   """
-  curves = _curves("figure_1bc.csv")
-  networks = dict.fromkeys(network for network, _ in curves)
+  found = curves.read("batch_norm_curves/figure_1bc.csv")
+  networks = dict.fromkeys(network for network, _ in found)
   return {
-    network: {int(percentile): curve for (of, percentile), curve in curves.items() if of == network}
+    network: {int(percentile): curve for (of, percentile), curve in found.items() if of == network}
     for network in networks
   }
 
@@ -87,15 +61,4 @@ def figure_2() -> dict[str, Curve]:
 
   The curves begin where they enter the figure, at 0.4 and more.
   """
-  return {network: curve for (network,), curve in _curves("figure_2.csv").items()}
-
-
-@functools.cache
-def _curves(name: str) -> dict[tuple[str, ...], Curve]:
-  """Of each curve, named by all columns but the last two, the last two."""
-  resource = importlib.resources.files(__package__) / "batch_norm_curves" / name
-  corners: dict[tuple[str, ...], list[tuple[int, float]]] = {}
-  _, *rows = csv.reader(resource.read_text(encoding="utf-8").splitlines())
-  for *key, step, value in rows:
-    corners.setdefault(tuple(key), []).append((int(step), float(value)))
-  return {key: Curve(*map(np.array, zip(*points, strict=True))) for key, points in corners.items()}
+  return curves.by_network("batch_norm_curves/figure_2.csv")

@@ -158,7 +158,7 @@ def _paint_curves(
   ours.set_title("here")
   arms_by_name = {name: arm for arm, name in NAMES.items()}
   for name, curve in paper.figure_2().items():
-    printed.plot(curve.steps / 1e6, curve.values, color=_COLORS[arms_by_name[name]])
+    printed.plot(curve.positions / 1e6, curve.values, color=_COLORS[arms_by_name[name]])
   printed.set_title("paper, Figure 2")
   printed.set_xlabel("step [millions]")
   printed.set_ylim(0.4, 0.8)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from speedpaper_jax.files import rules
 from speedpaper_jax.papers import batch_norm
-from speedpaper_jax.papers.batch_norm import Curve
+from speedpaper_jax.papers.curves import Curve
 from speedpaper_jax.reports import contents, covariate_shift_maps
 from speedpaper_jax.reports.drawing import draw
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
@@ -222,7 +222,8 @@ def _paint_accuracy(
       width = 1.8 if network in TWO_NETWORKS else 1
       axes.plot(steps, top1, color=NETWORK_COLORS[network], linewidth=width)
     for network, curve in published.items():
-      axes.plot(curve.steps, 100 * curve.values, ":", color=NETWORK_COLORS[network], linewidth=2.2)
+      color = NETWORK_COLORS[network]
+      axes.plot(curve.positions, 100 * curve.values, ":", color=color, linewidth=2.2)
   whole.set_xlim(0, steps[-1])
   label_steps(whole)
   whole.set_ylim(70, 100)
@@ -256,7 +257,7 @@ def _paint_percentiles(
     curves = published[network].values()
     _plot_percentiles(
       axes,
-      [curve.steps for curve in curves],
+      [curve.positions for curve in curves],
       [curve.values for curve in curves],
       NETWORK_COLORS[network],
     )

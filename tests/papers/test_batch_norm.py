@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from speedpaper_jax.papers import batch_norm
-from speedpaper_jax.papers.batch_norm import Curve
 
 FIGURE_1A = {
   "without": {4000: 0.734, 10_000: 0.926, 20_000: 0.963, 40_000: 0.972},
@@ -62,20 +61,5 @@ def test_figure_2():
 @pytest.mark.parametrize("figure", [batch_norm.figure_1a, batch_norm.figure_2])
 def test_steps_rise_and_accuracies_are_fractions(figure):
   for curve in figure().values():
-    assert np.all(np.diff(curve.steps) > 0)
+    assert np.all(np.diff(curve.positions) > 0)
     assert np.all((curve.values > 0.39) & (curve.values < 1))
-
-
-class TestCurve:
-  CURVE = Curve(np.array([1000, 2000]), np.array([1.0, 3.0]))
-
-  def test_between_its_corners(self):
-    assert self.CURVE.at(1500) == 2
-
-  @pytest.mark.parametrize(("step", "value"), [(990, 1), (2030, 3)])
-  def test_a_little_beyond_its_ends(self, step, value):
-    assert self.CURVE.at(step) == value
-
-  @pytest.mark.parametrize("step", [950, 2050])
-  def test_beyond_its_ends(self, step):
-    assert self.CURVE.at(step) is None
