@@ -25,5 +25,6 @@ EXPERIMENTS = {
   "bn_variants": Experiment("experiments.bn_variants", on_several_hosts=True),
   "bn_benefits": Experiment("experiments.bn_benefits", on_several_hosts=True),
   "transfer": Experiment("experiments.transfer", on_several_hosts=True),
+  "residual_speedup": Experiment("experiments.residual_speedup", on_several_hosts=True),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }

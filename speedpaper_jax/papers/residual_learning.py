@@ -6,6 +6,8 @@ each line over each epoch, in percent.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from speedpaper_jax.papers import curves
 from speedpaper_jax.papers.curves import Curve
 
@@ -15,6 +17,7 @@ PAIRS = (
   ("inception_v3", "inception_resnet_v1"),
   ("inception_v4", "inception_resnet_v2"),
 )
+FIGURES = {PAIRS[0]: 21, PAIRS[1]: 23}  # of their top-1 errors
 # Section 5: the curves and Table 2 leave out some 1,700 of the 50,000 validation images, by which
 # their errors are smaller by about 0.3 % (top-1) and 0.15 % (top-5). Tables 3 to 5 have all.
 
@@ -64,3 +67,24 @@ def top1_errors() -> dict[str, Curve]:
 def top5_errors() -> dict[str, Curve]:
   """Figures 22 and 24, the same of top-5."""
   return curves.by_network("residual_learning_curves/figures_22_and_24.csv")
+
+
+def common_error(pair: tuple[str, str], margin: float) -> float:
+  """An error that both networks of a pair reach in Figures 21 and 23, in percent.
+
+  Args:
+    pair: their names.
+    margin: percent, added to the higher of their lowest errors.
+  """
+  return margin + max(float(top1_errors()[name].values.min()) for name in pair)
+
+
+def epochs_to(network: str, error: float) -> float:
+  """The epoch in which a network's curve of Figures 21 and 23 is at an error for the first time.
+
+  Args:
+    network: its name.
+    error: percent, which the curve reaches.
+  """
+  curve = top1_errors()[network]
+  return float(curve.positions[np.argmax(curve.values <= error)])

@@ -64,3 +64,18 @@ def test_table_2_is_the_accuracy_of_the_networks():
       (published,) = NETWORKS[name].published
       assert float(published.top1) == pytest.approx(100 - errors.top1)
       assert float(published.top5) == pytest.approx(100 - errors.top5)
+
+
+class TestEpochsToACommonError:
+  def test_half_a_point_above_inception_v3_s_lowest_error(self):
+    pair = ("inception_v3", "inception_resnet_v1")
+    error = paper.common_error(pair, 0.5)
+    assert error == pytest.approx(21.8, abs=0.15)
+    assert [paper.epochs_to(name, error) for name in pair] == pytest.approx([141, 91], abs=6)
+
+  def test_of_the_larger_pair(self):
+    """Read off Figure 23: to 20.5 %, and to 20.1 %."""
+    pair = ("inception_v4", "inception_resnet_v2")
+    assert [paper.epochs_to(name, 20.5) for name in pair] == pytest.approx([118, 108], abs=3)
+    assert [paper.epochs_to(name, 20.1) for name in pair] == pytest.approx([134, 118], abs=6)
+    assert paper.common_error(pair, 0.0) == pytest.approx(19.9, abs=0.1)

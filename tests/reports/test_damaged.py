@@ -57,6 +57,8 @@ def comparison(path, name):
   arms = ["inception", "bn_baseline"]
   if name == "transfer":
     config.base.data.dir, arms = str(path.parent / "data"), ["scratch", "frozen"]
+  if name == "residual_speedup":
+    config.seeds, arms = (0,), ["inception_v3", "inception_resnet_v1"]
   if name == "bn_benefits":
     config.factor_values, config.seeds = (1, 3), (0, 1)
     arms = [f"{network}-{value}" for network in TWO for value in (1, 3)]
@@ -75,6 +77,7 @@ WRITERS = {
   "covariate_shift": covariate_shift,
   "bn_variants": lambda path: comparison(path, "bn_variants"),
   "bn_benefits": lambda path: comparison(path, "bn_benefits"),
+  "residual_speedup": lambda path: comparison(path, "residual_speedup"),
   "transfer": lambda path: comparison(path, "transfer"),
 }
 WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift")
@@ -173,6 +176,9 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("bn_variants", "summary.json", {"arms": {}}, "arms lacks the baseline"),
     ("bn_benefits", "config.json", {"benefit": "luck"}, "benefit='luck' is unknown"),
     ("bn_benefits", "summary.json", {"arms": {}}, r"it has no 'arms\."),
+    ("residual_speedup", "summary.json", {"arms": {}}, "arms lacks a pair of networks"),
+    ("residual_speedup", "summary.json", {"steps_per_epoch": 0}, "steps_per_epoch is 0; it must"),
+    ("residual_speedup", "config.json", {"margin": "1"}, "margin is '1'; it must be a number"),
     ("transfer", "summary.json", {"arms": {}}, "arms lacks 'scratch'"),
     ("transfer", "summary.json", {"source": {"steps": 3}}, "source.seconds is missing"),
     ("transfer", "config.json", {"source": 3}, "source is 3; it must be a section"),
