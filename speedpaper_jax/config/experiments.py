@@ -26,5 +26,6 @@ EXPERIMENTS = {
   "bn_benefits": Experiment("experiments.bn_benefits", on_several_hosts=True),
   "transfer": Experiment("experiments.transfer", on_several_hosts=True),
   "residual_speedup": Experiment("experiments.residual_speedup", on_several_hosts=True),
+  "residual_scaling": Experiment("experiments.residual_scaling"),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }
