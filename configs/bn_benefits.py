@@ -90,6 +90,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   # Algorithm 2: the moving averages lag behind in a run as short as this.
   base.batch_norm.inference = "population"
   base.batch_norm.population_batches = 8
+  base.decay_batch_size = 0  # nothing is decayed
   base.optimizer.schedule.name = "constant"
   base.data.image_size = 32  # the least that the network takes, because there are many runs
   base.data.augmentation.crop = "none"

@@ -70,7 +70,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   # New images have other statistics: averages of 10,000 steps would be those of the old ones.
   config.batch_norm.decay = 0.9
 
-  config.batch_size = 32
+  config.batch_size = config.decay_batch_size = 32
   config.duration = "20 epochs"
   config.optimizer.name = "sgd"
   config.optimizer.sgd.momentum = 0.9

@@ -72,6 +72,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     elif data != "digits":
       config.data.eval_split = "test[:1000]"
     config.checkpoint_every = f"{epochs / 4:g} epochs"
+    config.decay_batch_size = 0  # all batches are of one size
     config.keep_best = False  # the networks are not the result
     return config
 

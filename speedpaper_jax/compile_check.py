@@ -157,7 +157,8 @@ def check(
     compile_report.refuse(config, chip, mesh.size, needed, available)
   print(f"Compiled in {(time.monotonic() - began) / 60:.1f} minutes.\n", flush=True)
   program = analyse(compiled, mesh.size, config.accumulation_steps)
-  return compile_report.Report(config, chip, shape, _sizes(parts), program)
+  steps = parts.plan.total_steps
+  return compile_report.Report(config, chip, shape, _sizes(parts), program, steps)
 
 
 def _data_set_sizes(config: "ml_collections.ConfigDict") -> tuple[int, int]:

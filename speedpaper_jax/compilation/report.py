@@ -40,6 +40,7 @@ class Report:
     state: bytes on a chip of "parameters", "batch_stats", "optimiser state" and "averaged copy",
       and of its "batch", without padding.
     program: what was compiled.
+    steps: of the whole run.
   """
 
   config: ml_collections.ConfigDict
@@ -47,6 +48,7 @@ class Report:
   shape: tuple[int, ...]
   state: dict[str, int]
   program: Program
+  steps: int
 
   @property
   def chips(self) -> int:
@@ -85,6 +87,21 @@ class Report:
     if self.program.cycles is None or self.chip.clock is None:
       return None
     return self.program.cycles / self.chip.clock
+
+  @property
+  def step_seconds(self) -> dict[str, float]:
+    """A step's time in words of how it is computed, the estimate last where there is one."""
+    times = {
+      f"bound by {self.time.bound}, if all three overlap": self.time.overlapped,
+      "if the rest waits for collectives": self.time.in_turn,
+    }
+    if self.estimated_seconds is not None:
+      times["by the compiler's estimate"] = self.estimated_seconds + self.time.interconnect
+    return times
+
+  def chip_hours(self, seconds: float) -> float:
+    """Of the whole run, if a step takes `seconds`: hours times chips, without evaluations."""
+    return self.steps * seconds * self.chips / 3600
 
   def images_per_second(self, seconds: float) -> float:
     """Of all chips together, if a step takes `seconds`."""
@@ -141,8 +158,8 @@ def _gib(size: int) -> str:
 
 def text(report: Report) -> str:
   """The whole report, 100 columns wide at most."""
-  sections = [_title(report), _memory(report), _work(report), _collectives(report), _time(report)]
-  return "\n\n".join([*sections, NOTES])
+  sections = (_title, _memory, _work, _collectives, _time, _whole_run)
+  return "\n\n".join([*(section(report) for section in sections), NOTES])
 
 
 def _title(report: Report) -> str:
@@ -219,14 +236,8 @@ def _time(report: Report) -> str:
     f"{_row('memory', _ms(time.memory))}   at {chip.memory_bandwidth / 1e9:,.0f} GB/s",
     f"{_row('interconnect', _ms(time.interconnect))}   at {network}",
   ]
-  rows = {
-    f"bound by {time.bound}, if all three overlap": time.overlapped,
-    "if the rest waits for collectives": time.in_turn,
-  }
-  if report.estimated_seconds is not None:
-    rows["by the compiler's estimate"] = report.estimated_seconds + time.interconnect
   lines += ["", _heading("A step", "ms", "images/s", "a chip", "MFU")]
-  for name, seconds in rows.items():
+  for name, seconds in report.step_seconds.items():
     rate = report.images_per_second(seconds)
     lines.append(
       _row(
@@ -240,6 +251,14 @@ def _time(report: Report) -> str:
   return "\n".join(lines)
 
 
+def _whole_run(report: Report) -> str:
+  lines = [_heading(f"All {report.steps:,} steps", "hours", "chip-hours")]
+  for name, seconds in report.step_seconds.items():
+    chip_hours = report.chip_hours(seconds)
+    lines.append(_row(name, f"{chip_hours / report.chips:,.2f}", f"{chip_hours:,.1f}"))
+  return "\n".join(lines)
+
+
 def _ms(seconds: float) -> str:
   return f"{seconds * 1e3:,.2f}"
 
@@ -248,6 +267,8 @@ def as_json(report: Report) -> dict[str, Any]:
   """The report's numbers; sizes in bytes, times in seconds."""
   time, memory = report.time, report.program.memory
   estimated = report.estimated_seconds
+  if estimated is not None:
+    estimated += time.interconnect
   return {
     "config": report.config.to_dict(),
     "chip": report.chip.name,
@@ -276,7 +297,13 @@ def as_json(report: Report) -> dict[str, Any]:
       "interconnect": time.interconnect,
       "overlapped": time.overlapped,
       "in_turn": time.in_turn,
-      "estimated": None if estimated is None else estimated + time.interconnect,
+      "estimated": estimated,
+    },
+    "steps": report.steps,
+    "chip_hours": {
+      "overlapped": report.chip_hours(time.overlapped),
+      "in_turn": report.chip_hours(time.in_turn),
+      "estimated": None if estimated is None else report.chip_hours(estimated),
     },
     "bound": time.bound,
     "images_per_second": report.images_per_second(time.overlapped),

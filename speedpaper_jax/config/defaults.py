@@ -29,7 +29,9 @@ from speedpaper_jax.files.rules import (
   one_of,
   or_nothing,
   several,
+  whole,
 )
+from speedpaper_jax.papers import expected_accuracies
 from speedpaper_jax.papers.networks import NETWORKS
 
 _DURATION = Rule(
@@ -152,10 +154,15 @@ TRAIN: Mapping[str, Field] = {
   "aux_weight": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),
   # Of the average of parameters and batch_stats; 0 for none.
   "average_decay": Field(0.0, FRACTION_BELOW_ONE, changes.AVERAGE),
+  # The batch that `batch_norm.decay` and `average_decay` are of: with another one they are raised
+  # to a power, so that the averages remember as many images. 0: they are of any batch.
+  "decay_batch_size": Field(0, whole(0, 2**20), changes.FROM_HERE_ON),
   # "jit": one global program; "pmap": each device its own, meeting at the end.
   "parallel": Field("jit", one_of(("jit", "pmap")), changes.STATISTICS),
   "log_every": Field("20 steps", _DURATION, changes.SAME_TRAINING),
   "eval_every": Field("1 epochs", _DURATION, changes.SAME_TRAINING),
+  # A published accuracy against epochs to show beside the run's; empty for none.
+  "expected_curve": Field("", one_of(("", *expected_accuracies.NAMES)), changes.SAME_TRAINING),
   # After the last step, too, without augmentation.
   "evaluate_training_images": Field(False, SWITCH, changes.SAME_TRAINING),
   # After the last step, too, with the mean over ten crops of each image.

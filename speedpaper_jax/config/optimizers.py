@@ -19,7 +19,7 @@ def _option(default: Any, rule: Rule) -> Field:
 
 
 OPTIONS: Mapping[str, Mapping[str, Field]] = {
-  "sgd": {"momentum": _MOMENTUM},
+  "sgd": {"momentum": _MOMENTUM, "nesterov": _option(False, SWITCH)},
   # TensorFlow's: ε inside the square root, the accumulator starts at one, the rate is applied
   # before the momentum. The papers' "RMSProp with decay of 0.9 and ε = 1.0" is this one.
   "rmsprop": {

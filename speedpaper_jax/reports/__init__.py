@@ -14,16 +14,24 @@ NAME = "report.html"  # in the directory of a run
 
 
 def present(directory: RunDirectory) -> Page:
-  """Draws the figures of a run that has ended, and says what its report shows.
+  """Draws the figures of a run, and says what its report shows.
 
   Raises:
-    UserError: a file of the run is missing or damaged, or there is no such experiment.
+    UserError: a file of the run is missing or damaged, there is no such experiment, or it has not
+      ended and is no training run.
   """
-  experiment = str(directory.read("summary.json").get("experiment"))
+  goes_on = (directory.path / "config.json").exists() and not directory.has_result()
+  name_from = "config.json" if goes_on else "summary.json"
+  experiment = str(directory.read(name_from).get("experiment"))
   if experiment not in EXPERIMENTS:
     raise UserError(
       f"'{directory.path}' holds a run of an unknown experiment, '{experiment}'."
       f"{did_you_mean(experiment, EXPERIMENTS)}"
+    )
+  if goes_on and experiment != "train":
+    raise UserError(
+      f"The run in '{directory.path}' has not ended; end it with the command that began it and the "
+      f"same --workdir, or compare it with another run as it is."
     )
   module = importlib.import_module(f"{__name__}.{experiment}")
   page: Page = module.present(directory)
@@ -31,22 +39,16 @@ def present(directory: RunDirectory) -> Page:
 
 
 def write(directory: RunDirectory) -> Page:
-  """Writes report.html into the directory of a run that has ended, whole or not at all.
+  """Writes report.html into the directory of a run, whole or not at all.
 
   Returns:
     What the report shows.
 
   Raises:
-    UserError: the run has not ended, a file of it is missing or damaged, or the directory cannot be
-      written.
+    UserError: as `present`; or the directory cannot be written.
   """
   from speedpaper_jax.reports import rendering  # and with it Jinja, which experiments do without
 
-  if (directory.path / "config.json").exists() and not directory.has_result():
-    raise UserError(
-      f"The run in '{directory.path}' has not ended; end it with the command that began it and the "
-      f"same --workdir, or compare it with another run as it is."
-    )
   page = present(directory)
   record = rendering.Record.of(directory)
   directory.write_text(NAME, rendering.render(page, directory.plots, record))

@@ -58,12 +58,13 @@ class Record:
 
   @classmethod
   def of(cls, directory: RunDirectory) -> "Record":
-    """Reads a run that has ended.
+    """Reads a run; of one that has not ended machine and versions are not known.
 
     Raises:
-      UserError: config.json or summary.json is missing or damaged, or sessions.json is.
+      UserError: config.json is missing or damaged, or summary.json or sessions.json is damaged.
     """
-    summary = contents.read(directory, "summary.json", _RECORD)
+    ended = directory.has_result()
+    summary = contents.read(directory, "summary.json", _RECORD) if ended else {}
     counted = sessions.that_count(sessions.read(directory))
     return cls(
       commands=sessions.commands(counted, summary.get("command", "")),

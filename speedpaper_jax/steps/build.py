@@ -38,6 +38,28 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return config
 
 
+def batch_norm_decay(config: ml_collections.ConfigDict) -> float:
+  """Decay of the moving averages of statistics, which move once for each micro-batch."""
+  rows = config.batch_size // config.accumulation_steps
+  return _decay_of(rows, resolve(config).batch_norm.decay, config.decay_batch_size)
+
+
+def average_decay(config: ml_collections.ConfigDict) -> float:
+  """Decay of the average of parameters and batch_stats, which moves once a step; 0 for none."""
+  return _decay_of(config.batch_size, config.average_decay, config.decay_batch_size)
+
+
+def _decay_of(rows: int, decay: float, decay_batch_size: int) -> float:
+  """So that as many images are remembered, however many come at a time.
+
+  Args:
+    rows: that come at a time.
+    decay: where `decay_batch_size` do.
+    decay_batch_size: 0 if it is the same for all.
+  """
+  return float(decay ** (rows / decay_batch_size)) if decay_batch_size else decay
+
+
 def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh) -> nn.Module:
   """The network of a training config, for the devices it will run on.
 
@@ -119,7 +141,7 @@ def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNor
       "set a larger config.batch_size."
     )
   return BatchNorm(
-    decay=section.decay,
+    decay=batch_norm_decay(config),
     epsilon=section.epsilon,
     unbiased_running_variance=section.unbiased_running_variance,
     virtual_batch_size=virtual_batch_size,

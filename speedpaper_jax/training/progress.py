@@ -10,6 +10,7 @@ import tqdm
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from speedpaper_jax.papers.expected_accuracies import Expectation
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 _SHOWN_DATA_WAIT = 0.1  # of the time of a step
@@ -24,6 +25,7 @@ class Progress:
     first_step: int,
     total_steps: int,
     epoch: Callable[[int], float],
+    expected: Expectation | None = None,
   ) -> None:
     """Opens the bar and the files.
 
@@ -32,6 +34,7 @@ class Progress:
       first_step: steps taken before.
       total_steps: steps of the whole run.
       epoch: how many epochs have passed after a step.
+      expected: of the held-out images; None where nothing is known.
 
     Raises:
       UserError: the directory cannot be written; so do `train` and `evaluation`.
@@ -39,6 +42,7 @@ class Progress:
     self._directory = directory
     self._total = total_steps
     self._epoch = epoch
+    self._expected = expected
     self._events: EventWriter | None = None
     if directory is not None:
       with directory.writing():
@@ -54,6 +58,9 @@ class Progress:
         dynamic_ncols=True,
         bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
       )
+    if expected is not None:
+      first, last = expected.curve.positions[[0, -1]]
+      self.print(f"expected, from epoch {first:.0f} to {last:.0f}: {expected.source}")
 
   def advance(self) -> None:
     """One step is done."""
@@ -83,9 +90,10 @@ class Progress:
       print(f"{place}  {shown}", flush=True)
 
   def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-    """Shows and records an evaluation."""
+    """Shows and records an evaluation, and shows what is expected of it."""
     self._record(step, "eval", metrics)
-    self.print(f"step {step}  evaluation: {format_evaluation(metrics)}")
+    line = f"step {step}  evaluation: {format_evaluation(metrics)}"
+    self.print(line + self._beside_the_expected(step, metrics["top1"]))
 
   def print(self, line: str) -> None:
     """Prints a line, above the bar where there is one."""
@@ -100,6 +108,15 @@ class Progress:
       self._bar.close()
     if self._events is not None:
       self._events.close()
+
+  def _beside_the_expected(self, step: int, top1: float) -> str:
+    """`  expected at epoch 30.0: 70.60%, this is 0.48% below`; nothing where none is known."""
+    epoch = self._epoch(step)
+    expected = None if self._expected is None else self._expected.curve.at(epoch)
+    if expected is None:
+      return ""
+    far = f"{abs(top1 - expected):.2%} {'above' if top1 >= expected else 'below'}"
+    return f"  expected at epoch {epoch:.1f}: {expected:.2%}, this is {far}"
 
   def _record(self, step: int, split: str, metrics: dict[str, float]) -> None:
     if self._directory is not None and self._events is not None:

@@ -21,6 +21,8 @@ from speedpaper_jax.inference.evaluation import Evaluator
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
 from speedpaper_jax.interop import published
 from speedpaper_jax.models import registry
+from speedpaper_jax.papers import expected_accuracies
+from speedpaper_jax.papers.expected_accuracies import Expectation
 from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.steps.assembly import Assembly
 from speedpaper_jax.steps.step import TrainState
@@ -112,6 +114,7 @@ def run(
         session.first_step,
         parts.plan.total_steps,
         parts.durations.epoch,
+        _expected(config),
       ),
       profiler=Profiler(profile, directory.path / "profile"),
       watchdog=Watchdog(hosts.patience()),
@@ -129,6 +132,11 @@ def run(
       until_end.enter_context(contextlib.closing(part))
     until_end.enter_context(recorder.ending())
     return loop.run(state, batches, evaluation)
+
+
+def _expected(config: ml_collections.ConfigDict) -> Expectation | None:
+  """The published accuracy that is shown beside the run's, if there is one."""
+  return expected_accuracies.find(config.expected_curve) if config.expected_curve else None
 
 
 def _load_source(
