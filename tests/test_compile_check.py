@@ -51,7 +51,7 @@ class TestCheck:
     config = tiny_config(batch_size=16)
     report = check(config)
     assert capsys.readouterr().out.startswith("Compiling for 8 chips TPU v5e; this takes minutes.")
-    assert (report.chips, report.rows) == (8, 2)
+    assert (report.chips, report.rows, report.steps) == (8, 2, 12)
     # 3×3×3×8 kernels, γ and β, and a dense layer of 4×4×8 to ten classes.
     parameters = 4 * (9 * 3 * 8 + 2 * 8 + 4 * 4 * 8 * 10 + 10)
     assert report.state == {
@@ -147,6 +147,7 @@ def make_report(collectives=(), cycles=3_000_000, **settings):
       ),
       collectives=collectives,
     ),
+    steps=1_800_000,
   )
 
 
@@ -158,8 +159,8 @@ COLLECTIVES = (
 
 
 def row(text, name):
-  """The cells of a row, without its name."""
-  (line,) = [line for line in text.splitlines() if line.startswith(f"  {name}  ")]
+  """The cells of the first row of that name, without it."""
+  line = next(line for line in text.splitlines() if line.startswith(f"  {name}  "))
   return line.removeprefix(f"  {name}").split()
 
 
@@ -217,6 +218,15 @@ class TestText:
     # 3 million cycles at 1.5 GHz.
     assert row(text, "by the compiler's estimate")[0] == "2.44"
 
+  def test_the_whole_run_takes_chip_hours(self):
+    text = compile_report.text(make_report(COLLECTIVES))
+    (heading,) = [line for line in text.splitlines() if line.startswith("All 1,800,000 steps")]
+    assert heading.split()[-2:] == ["hours", "chip-hours"]
+    whole = text[text.index(heading) :]
+    # 1.8 million times 2 ms is an hour, on sixteen chips.
+    assert row(whole, "bound by compute, if all three overlap") == ["1.00", "16.0"]
+    assert row(whole, "by the compiler's estimate") == ["1.22", "19.5"]
+
   def test_an_estimate_that_was_not_made_is_left_out(self):
     assert "by the compiler's estimate" not in compile_report.text(make_report(cycles=None))
 
@@ -236,6 +246,9 @@ def test_json_has_the_same_numbers():
   assert content["seconds"]["overlapped"] == pytest.approx(2e-3)
   assert content["images_per_second"] == pytest.approx(128_000)
   assert content["mfu"] == pytest.approx(1)
+  assert content["steps"] == 1_800_000
+  assert content["chip_hours"]["overlapped"] == pytest.approx(16)
+  assert content["chip_hours"]["in_turn"] == pytest.approx(19.49, abs=0.01)
   assert len(content["collectives"]) == 5
   assert content["collectives"][4]["seconds"] == pytest.approx(13.2e-6)
 

@@ -50,10 +50,19 @@ class TestOneRun:
     run(tmp_path)
     assert "<script>alert(1)</script>" in reading_html.read(tmp_path / "report.html").words()
 
-  def test_that_has_not_ended(self, tmp_path):
+  def test_that_has_not_ended(self, tmp_path, capsys):
     past_runs.interrupt(past_runs.write(tmp_path))
+    run(tmp_path)
+    assert capsys.readouterr().out.startswith("This run has not ended: it is to train for 15 epoch")
+    page = reading_html.read(tmp_path / "report.html")
+    assert page.text["h1"] == ["BN-Inception on digits, not ended"]
+    assert not (tmp_path / "summary.json").exists()
+
+  def test_another_experiment_that_has_not_ended(self, tmp_path):
+    past_runs.interrupt(past_runs.write(tmp_path, experiment="bn_fc"))
     with pytest.raises(UserError, match=r"The run in '.*' has not ended; end it with the command"):
       run(tmp_path)
+    assert not (tmp_path / "report.html").exists()
 
   def test_that_is_none(self, tmp_path):
     with pytest.raises(UserError, match=r"'.*' is not the directory of a run"):

@@ -20,6 +20,29 @@ from speedpaper_jax.storage.sessions import Recorder, Session
 _SAME_RATE = 1e-5
 
 
+def decay_batch_size(config: ml_collections.ConfigDict, directory: RunDirectory) -> int:
+  """That of the config; but 0 of a run that began with it, as all of earlier versions did.
+
+  A recipe's would change the decays of such a run in its midst, if it has another batch.
+
+  Args:
+    config: of the run.
+    directory: of the run, which may not be there yet.
+  """
+  here: int = config.decay_batch_size
+  if not (directory.path / "config.json").exists():
+    return here
+  if directory.read_config().get("decay_batch_size") != 0:
+    return here
+  if here not in (0, config.batch_size):
+    print(
+      f"config.decay_batch_size stays 0 in place of {here}: the run began with decays that do not "
+      f"follow the batch",
+      flush=True,
+    )
+  return 0
+
+
 def session_of(parts: Assembly, changes: Changes, command: str) -> Session:
   """What is known of a session at its start.
 

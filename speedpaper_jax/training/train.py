@@ -65,6 +65,7 @@ def run(
     Interrupted: a stop was requested; the state is saved.
   """
   config, mesh = assembly.prepare(config)
+  config.decay_batch_size = hosts.from_main(lambda: continuing.decay_batch_size(config, directory))
   data, train_split, eval_split = run_data.open_data(config.data)
   # What is no length, and images or weights that do not fit the network, are refused before
   # anything is written.

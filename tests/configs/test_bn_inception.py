@@ -88,7 +88,7 @@ class TestPaper:
   ("arguments", "message"),
   [
     ("variant=bn_x6", r"The config has no variant 'bn_x6'\. Did you mean 'bn_x[35]"),
-    ("model=bn_x5", r"The config has no argument 'model'\. Valid: 'variant', 'data'\."),
+    ("model=bn_x5", r"The config has no argument 'model'\. Valid: 'variant', 'data', 'recipe'\."),
     ("bn_x5", "'bn_x5' is not of the form key=value"),
   ],
 )

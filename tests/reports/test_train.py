@@ -3,11 +3,13 @@
 import dataclasses
 from types import MappingProxyType
 
+import numpy as np
 import past_runs
 import pytest
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.reports import train
+from speedpaper_jax.reports.expected import ExpectedOfRun
 from speedpaper_jax.reports.page import Table
 from speedpaper_jax.reports.rendering import Record
 from speedpaper_jax.storage import sessions
@@ -184,6 +186,133 @@ class TestData:
   def test_damage_is_told(self, directory):
     directory.write("data.json", self.data({"until_step": -1}))
     with pytest.raises(UserError, match=r"data\.json is damaged.* changes\[0\]\.until_step is -1"):
+      train.present(directory)
+
+
+SESSION = Session("first", duration="15 epochs", batch_size=8, epoch_size=8, last_step=6)
+
+
+def write_sessions(directory, *content):
+  directory.write("sessions.json", {"sessions": list(map(dataclasses.asdict, content))})
+
+
+class TestThatHasNotEnded:
+  """Three evaluations, each an epoch after the other, of fifteen."""
+
+  @pytest.fixture
+  def directory(self, tmp_path):
+    directory = past_runs.write(tmp_path)
+    past_runs.interrupt(directory)
+    return directory
+
+  def test_it_is_marked(self, directory):
+    page = train.present(directory)
+    assert page.title == "BN-Inception on digits, not ended"
+    assert page.result == (
+      "This run has not ended: it is to train for 15 epochs, and has come to step 6. Top-1 "
+      "accuracy on 1,797 held-out images was 90.00 %, top-5 100.00 %, after step 6."
+    )
+    assert page.sections[0].title == "So far"
+    totals, evaluations = tables(page)
+    assert totals.caption == "After the last step that is recorded so far."
+    assert ("steps", "6") in totals.rows
+    assert ("time, evaluations and checkpoints included", "1.0 min") in totals.rows
+    assert len(evaluations.rows) == 3
+
+  def test_a_session_that_goes_on_counts_as_far_as_its_lines(self, directory):
+    """Its record is from its last checkpoint, of which there is none yet."""
+    write_sessions(directory, dataclasses.replace(SESSION, last_step=0))
+    page = train.present(directory)
+    assert "has come to step 6, epoch 6.00." in page.result
+    assert ("epochs", "6.00") in tables(page)[0].rows
+
+  def test_how_its_last_session_ended_is_told(self, directory):
+    write_sessions(directory, dataclasses.replace(SESSION, end="The loss is nan at step 7."))
+    assert "Its last session ended: The loss is nan at step 7." in paragraphs(
+      train.present(directory)
+    )
+
+  def test_before_the_first_evaluation(self, directory):
+    (directory.path / "metrics.jsonl").unlink()
+    directory.append_metrics({"step": 2, "split": "train", "loss": 1, "top1": 0.5, "top5": 1})
+    page = train.present(directory)
+    assert page.result.endswith("has come to step 2. There is no evaluation yet.")
+
+  def test_before_the_first_line(self, directory):
+    (directory.path / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"The run in '.*' has recorded no step yet; its first"):
+      train.present(directory)
+
+
+class TestExpected:
+  """GluonCV's Inception-v3 has 15.93 % after epoch 2, 34.88 % after 4 and 43.74 % after 6."""
+
+  CURVE = "gluoncv/inception_v3"
+
+  @pytest.fixture
+  def directory(self, tmp_path):
+    directory = past_runs.write(tmp_path, expected_curve=self.CURVE)
+    write_sessions(directory, SESSION)
+    return directory
+
+  def test_each_evaluation_has_it_beside(self, directory):
+    evaluations = tables(train.present(directory))[-1]
+    assert evaluations.columns[:5] == [
+      *("step", "epoch", "top-1 [%]", "expected [%]", "difference [%]")
+    ]
+    assert [row[:5] for row in evaluations.rows] == [
+      ("2", "2.00", "30.00", "15.93", "+14.07"),
+      ("4", "4.00", "60.00", "34.88", "+25.12"),
+      ("6", "6.00", "90.00", "43.74", "+46.26"),
+    ]
+
+  def test_the_newest_is_told(self, directory):
+    assert (
+      "At epoch 6.00 top-1 accuracy is 90.00 %, and 43.74 % is expected by GluonCV's log of its "
+      "training with mixup: this run is 46.26 % above it."
+    ) in paragraphs(train.present(directory))
+
+  def test_below_it(self, tmp_path):
+    directory = past_runs.write(tmp_path, expected_curve=self.CURVE, top1=0.4)
+    write_sessions(directory, SESSION)
+    assert "this run is 3.74 % below it." in paragraphs(train.present(directory))
+
+  def test_outside_of_the_curve(self, tmp_path):
+    directory = past_runs.write(tmp_path, expected_curve="paper/inception_v4")
+    write_sessions(directory, SESSION)
+    page = train.present(directory)
+    assert "which goes from epoch 20 to 160; there is no evaluation in these." in paragraphs(page)
+    assert [row[3:5] for row in tables(page)[-1].rows] == [("–", "–")] * 3
+
+  def test_where_epochs_are_not_known_it_is_left_out(self, directory):
+    (directory.path / "sessions.json").unlink()
+    text = paragraphs(train.present(directory))
+    assert f"The curve `{self.CURVE}` is left out: in which epoch each step was" in text
+
+  def test_the_line_is_as_long_as_the_run_and_a_little_more(self):
+    expected = ExpectedOfRun.of(self.CURVE, [SESSION])
+    steps, accuracies = expected.line(6)
+    np.testing.assert_allclose(steps, range(1, 8))
+    assert accuracies[1] == pytest.approx(0.1593, abs=1e-4)
+
+  def test_before_the_curve_its_beginning_is_shown(self):
+    steps, _ = ExpectedOfRun.of("paper/inception_v4", [SESSION]).line(6)
+    assert steps[0] > 15
+    assert steps[-1] == pytest.approx(1.3 * steps[0], rel=0.05)
+
+  def test_steps_of_several_sessions(self):
+    """One epoch in steps of 8, then steps of 16: the second and third have 10 each."""
+    first = Session(batch_size=8, epoch_size=160, last_step=20)
+    second = Session(batch_size=16, epoch_size=160, first_step=20, first_examples=160, last_step=40)
+    expected = ExpectedOfRun.of(self.CURVE, [first, second])
+    steps, _ = expected.line(40)
+    np.testing.assert_allclose(steps, [20, 30, 40])
+    assert [expected.epoch(step) for step in (10, 20, 30, 40)] == [0.5, 1, 2, 3]
+
+  def test_an_unknown_one_is_told(self, directory):
+    config = directory.read("config.json")
+    directory.write("config.json", {**config, "expected_curve": "gluoncv/inception_v4"})
+    with pytest.raises(UserError, match=r"expected_curve='gluoncv/inception_v4' is unknown\. Did"):
       train.present(directory)
 
 

@@ -46,6 +46,47 @@ def test_the_model_is_the_one_of_the_config(config):
   assert not batch_norm.unbiased_running_variance
 
 
+class TestDecays:
+  """They are of a batch of `decay_batch_size`, or of any."""
+
+  @pytest.fixture
+  def config(self, config):
+    config.average_decay = 0.9999
+    config.batch_norm.decay = 0.9997
+    return config
+
+  def test_are_of_any_batch_by_default(self, config):
+    assert build.batch_norm_decay(config) == 0.9997
+    assert build.average_decay(config) == 0.9999
+
+  def test_are_the_same_to_the_bit_at_their_own_batch(self, config):
+    config.decay_batch_size = config.batch_size
+    assert build.batch_norm_decay(config) == 0.9997
+    assert build.average_decay(config) == 0.9999
+
+  def test_remember_as_many_images_at_another(self, config):
+    config.decay_batch_size = config.batch_size // 2
+    assert build.batch_norm_decay(config) == pytest.approx(0.9997**2)
+    assert build.average_decay(config) == pytest.approx(0.9999**2)
+    config.average_decay = 0.0
+    assert build.average_decay(config) == 0
+
+  def test_statistics_move_with_each_micro_batch(self, config):
+    config.update(decay_batch_size=config.batch_size, accumulation_steps=4)
+    assert build.batch_norm_decay(config) == pytest.approx(0.9997**0.25)
+    assert build.average_decay(config) == 0.9999
+
+  def test_the_network_has_them(self, config):
+    config.decay_batch_size = config.batch_size // 2
+    assert build_model(config).settings.batch_norm.decay == build.batch_norm_decay(config)
+
+  def test_of_the_dialect_follow_too(self, config):
+    config.batch_norm.decay = None
+    config.model.dialect = "pretrainedmodels"
+    config.decay_batch_size = config.batch_size // 2
+    assert build.batch_norm_decay(config) == pytest.approx(0.9**2)
+
+
 class TestFreezing:
   def test_batch_normalization_knows_what_is_frozen(self, config):
     config.freeze = "conv1, inception_3*"

@@ -5,10 +5,13 @@ import io
 import os
 import sys
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.papers.curves import Curve
+from speedpaper_jax.papers.expected_accuracies import Expectation
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training.progress import (
   EventWriter,
@@ -122,6 +125,32 @@ def test_metrics_are_recorded(directory):
     {"step": 2, "split": "train", **TRAIN},
     {"step": 2, "split": "eval", **EVAL},
   ]
+
+
+class TestExpected:
+  """A line from 60 % at epoch 20 to 80 % at epoch 40, ten steps an epoch."""
+
+  EXPECTED = Expectation(Curve(np.array([20.0, 40.0]), np.array([0.6, 0.8])), "Figure 1")
+
+  def lines(self, capsys, *evaluations):
+    progress = Progress(None, 0, 1000, lambda step: step / 10, self.EXPECTED)
+    for step, top1 in evaluations:
+      progress.evaluation(step, {**EVAL, "top1": top1})
+    progress.close()
+    return capsys.readouterr().out.splitlines()
+
+  def test_stands_beside_an_evaluation(self, capsys):
+    first, below, above = self.lines(capsys, (300, 0.6952), (350, 0.7601))
+    assert first == "expected, from epoch 20 to 40: Figure 1"
+    assert below == (
+      "step 300  evaluation: top1 69.52%  top5 100.00%  loss 0.0712  (360 images)  "
+      "expected at epoch 30.0: 70.00%, this is 0.48% below"
+    )
+    assert above.endswith("  expected at epoch 35.0: 75.00%, this is 1.01% above")
+
+  def test_where_nothing_was_published_nothing_is_said(self, capsys):
+    _, *evaluations = self.lines(capsys, (100, 0.5), (500, 0.9))
+    assert all(line.endswith("(360 images)") for line in evaluations)
 
 
 class TestEvents:
