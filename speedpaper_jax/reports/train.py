@@ -463,7 +463,7 @@ def _paint(
     )
   if key == "top1" and expected and entries:
     steps, values = expected.line(max(entry["step"] for entry in entries))
-    axes.plot(steps, factor * values, "--", label="expected", color=COLORS[2], zorder=1.5)
+    axes.plot(steps, factor * values, "--", label="expected", color=COLORS[2], zorder=3)
   if key == "loss":
     set_log_scale(axes)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

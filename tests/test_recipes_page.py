@@ -1,0 +1,86 @@
+"""docs/recipes.md, which benchmarks/recipes.py writes, says what the code does."""
+
+from types import MappingProxyType
+
+import pytest
+from commands import ROOT
+
+from benchmarks import recipes
+from speedpaper_jax.config.files import load
+from speedpaper_jax.config.imagenet_recipes import NAMES
+from speedpaper_jax.papers.networks import NETWORKS
+
+ALL = recipes.all_recipes()
+
+
+def test_the_page_is_the_one_that_is_written():
+  written = (ROOT / recipes.PAGE).read_text(encoding="utf-8")
+  assert written == recipes.page(), "write it anew with `python -m benchmarks.recipes`"
+
+
+def test_every_recipe_is_a_row():
+  page = recipes.page()
+  assert {each.network for each in ALL} == set(NETWORKS)
+  assert {each.recipe for each in ALL} >= set(NAMES)
+  for each in ALL:
+    assert page.count(f"| `{each.network}` | `{each.recipe}` | {each.numbers.batch_size:,} |") >= 1
+
+
+def test_numbers_of_a_row():
+  (row,) = [
+    line
+    for line in recipes.page().splitlines()
+    if line.startswith("| `inception_v3` | `authors` | 1") and "RMSProp" in line
+  ]
+  cells = [cell.strip() for cell in row.strip("|").split("|")]
+  assert cells[:12] == [
+    *("`inception_v3`", "`authors`", "1,024", "8", "RMSProp", "0.66 × 0.94 every 3 epochs"),
+    *("4e-5", "0.1, 0", "0.996", "0.995", "170", "78.1 ± 0.5"),
+  ]
+
+
+@pytest.mark.parametrize("each", ALL, ids=lambda each: f"{each.network}-{each.recipe}")
+def test_the_arguments_choose_the_recipe(each):
+  config = load(f"configs/{each.network}.py:data=imagenet2012,{each.arguments}")
+  assert config.batch_size == each.numbers.batch_size
+  assert config.optimizer.learning_rate == each.numbers.learning_rate
+  assert config.duration == f"{each.numbers.epochs:g} epochs"
+
+
+def test_chip_hours_are_of_recipes():
+  named = {(each.network, each.recipe) for each in ALL}
+  for key, (topology, hours) in recipes.read_chip_hours().items():
+    assert key in named
+    assert topology.startswith("v5e:")
+    assert hours > 0
+
+
+def test_missing_chip_hours_are_compiled(monkeypatch, tmp_path, capsys):
+  """Those that do not fit are told, and the others go on."""
+  file = tmp_path / "chip_hours.csv"
+  known = [each for each in ALL if each.network != "googlenet"]
+  lines = [f"{each.network},{each.recipe},v5e:2x4,1" for each in known]
+  file.write_text("\n".join(["network,recipe,slice,chip_hours", *lines, ""]))
+  monkeypatch.setattr(recipes, "CHIP_HOURS", file)
+
+  class Report:
+    step_seconds = MappingProxyType({"bound": 1.0, "by the compiler's estimate": 2.0})
+
+    def chip_hours(self, seconds):
+      return 100 * seconds
+
+  class Device:
+    device_kind = "TPU v5 lite"
+
+  def check(config, chip, shape, devices):
+    if config.batch_size == 32:
+      raise recipes.UserError("A batch of 32 images does not fit.")
+    return Report()
+
+  monkeypatch.setattr(recipes.compile_check, "slice_devices", lambda topology: [Device()])
+  monkeypatch.setattr(recipes.compile_check, "check", check)
+  recipes.compile_missing()
+  found = recipes.read_chip_hours()
+  assert found["googlenet", "authors"] == found["googlenet", "modern"] == ("v5e:2x4", 200.0)
+  assert ("googlenet", "paper") not in found
+  assert "does not fit" in capsys.readouterr().err
