@@ -31,6 +31,7 @@ SETTINGS = {
   "log_every": "1 steps",
   "eval_every": "0 steps",
   "average_decay": 0.9,
+  "decay_batch_size": 8,
 }
 
 
