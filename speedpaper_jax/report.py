@@ -21,8 +21,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
   parser = entry_point.ArgumentParser(
     prog="python -m speedpaper_jax.report",
-    description=f"Writes the report of a run anew, into its directory as {reports.NAME}. Of "
-    "several runs it writes one page that compares them.",
+    description=f"Writes the report of a run anew, into its directory as {reports.NAME}; that of "
+    "a training run before its end, too. Of several runs it writes one page that compares them.",
   )
   parser.add_argument(
     "directories", type=pathlib.Path, nargs="+", metavar="DIR", help="directory of a run"

@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from speedpaper_jax.files import rules
 from speedpaper_jax.reports import contents, ridgelines
 from speedpaper_jax.reports.drawing import draw, set_log_scale
+from speedpaper_jax.reports.evaluations import evenly_spaced
 from speedpaper_jax.reports.networks import LABELS, NETWORK_COLORS, TWO_NETWORKS
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
-from speedpaper_jax.reports.train import evenly_spaced
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 _ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "sigmoid": "sigmoid"}

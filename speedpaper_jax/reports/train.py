@@ -1,8 +1,6 @@
 """The report of one training run, which may still be going on."""
 
-import dataclasses
 import functools
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +8,19 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import MaxNLocator
 
-from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import rules
 from speedpaper_jax.papers import expected_accuracies
 from speedpaper_jax.papers.networks import NETWORKS
-from speedpaper_jax.reports import contents, predictions
+from speedpaper_jax.reports import contents, evaluations, predictions, unfinished
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.expected import ExpectedOfRun
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
 from speedpaper_jax.reports.quantities import duration, nats, percent
 from speedpaper_jax.reports.rendering import show
-from speedpaper_jax.storage import sessions
 from speedpaper_jax.storage.run_directory import PREDICTIONS, RunDirectory
 from speedpaper_jax.storage.sessions import Session
 
 _LONGEST_LIST_OF_CLASSES = 20
-_LONGEST_TABLE = 20
-_EVALUATED = {"top1", "top5", "loss"}
-_NOTHING = "–"
 
 _CONFIG: rules.Rules = {
   "init_from": rules.IfPresent(rules.TEXT),
@@ -85,9 +78,9 @@ def present(directory: RunDirectory) -> Page:
   if ended:
     summary = contents.read(directory, "summary.json", _SUMMARY)
   else:
-    summary = _so_far(directory, entries)
+    summary = unfinished.so_far(directory, entries)
   description = contents.read(directory, "model.json", _DESCRIPTION)
-  counted = _counted_sessions(directory, summary["steps"])
+  counted = unfinished.counted_sessions(directory, summary["steps"])
   expected = ExpectedOfRun.of(config["expected_curve"], counted)
   has_rates = any("learning_rate" in entry for entry in entries)
   for key in ("top1", "loss", *(["learning_rate"] if has_rates else [])):
@@ -96,19 +89,19 @@ def present(directory: RunDirectory) -> Page:
   title = NETWORKS[network].title if network in NETWORKS else network
   return Page(
     title=f"{title} on {data}" if ended else f"{title} on {data}, not ended",
-    result=result(summary) if ended else _result_so_far(config, summary, counted),
+    result=result(summary) if ended else unfinished.result(config, summary, counted),
     sections=[
       Section(
         "Result" if ended else "So far",
         paragraphs=[
           *([] if data == "imagenet2012" else [f"The papers have no numbers on {data}."]),
-          *([] if ended else _last_end(counted)),
-          *_beside_the_expected(config["expected_curve"], expected, entries),
+          *([] if ended else unfinished.last_end(counted)),
+          *evaluations.beside_the_expected(config["expected_curve"], expected, entries),
         ],
         parts=[
           _totals(summary, counted, entries, ended),
           *([_beside_the_papers(network, summary)] if data == "imagenet2012" else []),
-          _evaluations(entries, expected),
+          evaluations.table(entries, expected),
         ],
       ),
       Section(
@@ -117,7 +110,7 @@ def present(directory: RunDirectory) -> Page:
           Figure(
             "top1",
             "Top-1 accuracy against steps, on the batches that were trained on and on held-out "
-            f"images of {data}.{_caption_of(expected)}",
+            f"images of {data}.{evaluations.caption_of(expected)}",
           ),
           Figure(
             "loss",
@@ -150,84 +143,6 @@ def result(summary: Mapping[str, Any]) -> str:
     f"{percent(metrics['top5'])}, after {summary['steps']:,} steps in "
     f"{duration(summary['seconds'])}."
   )
-
-
-def _so_far(directory: RunDirectory, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """What summary.json would have, of a run that has not ended."""
-  if not entries:
-    raise UserError(
-      f"The run in '{directory.path}' has recorded no step yet; its first line is that of "
-      f"config.log_every."
-    )
-  summary: dict[str, Any] = {
-    "steps": max(entry["step"] for entry in entries),
-    "seconds": max((entry.get("seconds", 0.0) for entry in entries), default=0.0),
-  }
-  evaluations = [entry for entry in _evaluated(entries) if "count" in entry]
-  if evaluations:
-    summary["eval"] = evaluations[-1]
-  return summary
-
-
-def _counted_sessions(directory: RunDirectory, steps: int) -> list[Session]:
-  """That which goes on may have come farther than when its last checkpoint was written."""
-  known = sessions.read(directory)
-  if known and not known[-1].end:
-    known[-1] = dataclasses.replace(known[-1], last_step=max(known[-1].last_step, steps))
-  return sessions.that_count(known)
-
-
-def _result_so_far(
-  config: Mapping[str, Any], summary: Mapping[str, Any], counted: Sequence[Session]
-) -> str:
-  steps = summary["steps"]
-  epoch = f", epoch {counted[-1].epochs(steps):.2f}" if counted else ""
-  beginning = (
-    f"This run has not ended: it is to train for {config['duration']}, and has come to step "
-    f"{steps:,}{epoch}."
-  )
-  metrics = summary.get("eval")
-  if metrics is None:
-    return f"{beginning} There is no evaluation yet."
-  return (
-    f"{beginning} Top-1 accuracy on {metrics['count']:,} held-out images was "
-    f"{percent(metrics['top1'])}, top-5 {percent(metrics['top5'])}, after step "
-    f"{metrics['step']:,}."
-  )
-
-
-def _last_end(counted: Sequence[Session]) -> list[str]:
-  if counted and counted[-1].end:
-    return [f"Its last session ended: {counted[-1].end}"]
-  return []
-
-
-def _beside_the_expected(
-  name: str, expected: ExpectedOfRun | None, entries: Sequence[Mapping[str, Any]]
-) -> list[str]:
-  """The newest evaluation of which an accuracy is expected, in a sentence."""
-  if not name:
-    return []
-  if expected is None:
-    return [f"The curve `{name}` is left out: in which epoch each step was is not known."]
-  for entry in reversed(_evaluated(entries)):
-    if (published := expected.at(entry["step"])) is not None:
-      more = entry["top1"] - published
-      return [
-        f"At epoch {expected.epoch(entry['step']):.2f} top-1 accuracy is "
-        f"{percent(entry['top1'])}, and {percent(published)} is expected by "
-        f"{expected.expectation.source}: this run is {percent(abs(more))} "
-        f"{'above' if more >= 0 else 'below'} it."
-      ]
-  first, last = expected.expectation.curve.positions[[0, -1]]
-  return [
-    f"Top-1 accuracy is expected by {expected.expectation.source}, which goes from epoch "
-    f"{first:.0f} to {last:.0f}; there is no evaluation in these."
-  ]
-
-
-def _caption_of(expected: ExpectedOfRun | None) -> str:
-  return f" Expected: {expected.expectation.source}." if expected else ""
 
 
 def _class_by_class(directory: RunDirectory, description: Mapping[str, Any]) -> list[Section]:
@@ -379,60 +294,6 @@ def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
     "Beside the papers' networks on ImageNet's validation images: one network, one crop. Table 2 "
     "leaves out some 1,700 images whose labels are doubtful, which is worth about 0.3 % in top-1.",
   )
-
-
-def _evaluated(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-  """Evaluations that have all their results, of which top-1 is a number."""
-  return [
-    entry
-    for entry in entries
-    if entry["split"] == "eval" and entry.keys() >= _EVALUATED and not math.isnan(entry["top1"])
-  ]
-
-
-def _evaluations(entries: Sequence[Mapping[str, Any]], expected: ExpectedOfRun | None) -> Table:
-  evaluations = [
-    entry for entry in entries if entry["split"] == "eval" and entry.keys() >= _EVALUATED
-  ]
-  shown = evenly_spaced(evaluations, _LONGEST_TABLE)
-  which = "Evaluations" if len(shown) == len(evaluations) else "Some of the evaluations"
-  columns = ["step", "top-1 [%]", "top-5 [%]", "cross-entropy [nats]"]
-  if expected:
-    columns[1:2] = ["epoch", "top-1 [%]", "expected [%]", "difference [%]"]
-  return Table(
-    columns,
-    [
-      (
-        f"{entry['step']:,}",
-        *(_epoch(entry, expected) if expected else ()),
-        f"{100 * entry['top1']:.2f}",
-        *(_difference(entry, expected) if expected else ()),
-        f"{100 * entry['top5']:.2f}",
-        nats(entry["loss"]),
-      )
-      for entry in shown
-    ],
-    f"{which} on held-out images.{_caption_of(expected)}",
-  )
-
-
-def _epoch(entry: Mapping[str, Any], expected: ExpectedOfRun) -> tuple[str]:
-  return (f"{expected.epoch(entry['step']):.2f}",)
-
-
-def _difference(entry: Mapping[str, Any], expected: ExpectedOfRun) -> tuple[str, str]:
-  """The expected accuracy, and how far the run's is above it."""
-  published = expected.at(entry["step"])
-  if published is None:
-    return _NOTHING, _NOTHING
-  return f"{100 * published:.2f}", f"{100 * (entry['top1'] - published):+.2f}"
-
-
-def evenly_spaced(values: Sequence[Any], count: int) -> list[Any]:
-  """At most `count` of the values, the first and the last among them."""
-  if len(values) <= count:
-    return list(values)
-  return [values[round(place * (len(values) - 1) / (count - 1))] for place in range(count)]
 
 
 def _paint(

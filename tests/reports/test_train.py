@@ -8,7 +8,7 @@ import past_runs
 import pytest
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.reports import train
+from speedpaper_jax.reports import evaluations, train
 from speedpaper_jax.reports.expected import ExpectedOfRun
 from speedpaper_jax.reports.page import Table
 from speedpaper_jax.reports.rendering import Record
@@ -390,4 +390,4 @@ class TestOtherRuns:
   ("length", "count", "expected"), [(3, 5, [0, 1, 2]), (5, 5, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8])]
 )
 def test_evenly_spaced(length, count, expected):
-  assert train.evenly_spaced(range(length), count) == expected
+  assert evaluations.evenly_spaced(range(length), count) == expected
