@@ -71,6 +71,10 @@ class TestImagenet:
     lengths = {arm: epochs(run_config(arm, "imagenet2012").duration) for arm in NETWORKS}
     assert lengths == dict(zip(NETWORKS, (200, 200, 160, 160), strict=True))
 
+  @pytest.mark.parametrize("arm", NETWORKS)
+  def test_the_paper_s_curve_is_beside_each_run(self, arm):
+    assert run_config(arm, "imagenet2012").expected_curve == f"paper/{arm}"
+
   def test_one_run_of_each_network(self):
     config = config_of("imagenet2012")
     assert (config.rate_factors, config.seeds) == ((1.0,), (0,))
