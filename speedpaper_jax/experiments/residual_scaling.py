@@ -163,7 +163,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   arrays["deviations"] = np.full((*arrays["loss"].shape, len(blocks[0])), np.nan)
   steps = 0
   for number, width in enumerate(config.widths):
-    programs = _programs(config, width, num_classes)
+    programs = programs_of(config, width, num_classes)
     for place in np.ndindex(shape[1:]):
       rate, arm = config.rates[place[0]], arms_of(config)[place[1]]
       taken, measurements = _train(config, programs, rate, arm, train)
@@ -221,7 +221,7 @@ def _train(
   return config.steps, measurements
 
 
-def _programs(config: ml_collections.ConfigDict, width: float, num_classes: int) -> Programs:
+def programs_of(config: ml_collections.ConfigDict, width: float, num_classes: int) -> Programs:
   """They are compiled when they are first called."""
   optimizer = optax.inject_hyperparams(optax.rmsprop)(
     learning_rate=0.0,

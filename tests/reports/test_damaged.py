@@ -51,6 +51,21 @@ def covariate_shift(path):
   return classification(path, "covariate_shift", TWO, 2, summary)
 
 
+def residual_scaling(path):
+  shape = 1, 2, 2, 3
+  arrays = {"step": np.arange(3), "deviations": np.ones((*shape, 2))}
+  names = ("loss", "top1", "gradient_norm", "dead", "zeros")
+  arrays |= {name: np.full(shape, 0.5) for name in names}
+  summary = {
+    "steps": 12,
+    "seconds": 9.0,
+    "arms": [{"scale": 1.0, "has_warmup": False}, {"scale": 0.1, "has_warmup": False}],
+    "blocks": ["block_a_1", "block_c_1"],
+    "filters": [268],
+  }
+  return past_experiments.write(path, "residual_scaling", arrays, summary, rates=(0.1, 0.2))
+
+
 def comparison(path, name):
   """With learning curves without learning."""
   config = config_files.load(f"{ROOT}/configs/{name}.py")
@@ -75,12 +90,13 @@ WRITERS = {
   "bn_init": bn_init,
   "mnist_bn": lambda path: classification(path, "mnist_bn", THREE, 3, {}),
   "covariate_shift": covariate_shift,
+  "residual_scaling": residual_scaling,
   "bn_variants": lambda path: comparison(path, "bn_variants"),
   "bn_benefits": lambda path: comparison(path, "bn_benefits"),
   "residual_speedup": lambda path: comparison(path, "residual_speedup"),
   "transfer": lambda path: comparison(path, "transfer"),
 }
-WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift")
+WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "residual_scaling")
 NOT_SHOWN = ("learning_rates", "train_x", "train_y")
 
 
@@ -176,6 +192,8 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("bn_variants", "summary.json", {"arms": {}}, "arms lacks the baseline"),
     ("bn_benefits", "config.json", {"benefit": "luck"}, "benefit='luck' is unknown"),
     ("bn_benefits", "summary.json", {"arms": {}}, r"it has no 'arms\."),
+    ("residual_scaling", "summary.json", {"arms": []}, "arms is empty"),
+    ("residual_scaling", "summary.json", {"filters": []}, r"filters is \[\]; it must be a list"),
     ("residual_speedup", "summary.json", {"arms": {}}, "arms lacks a pair of networks"),
     ("residual_speedup", "summary.json", {"steps_per_epoch": 0}, "steps_per_epoch is 0; it must"),
     ("residual_speedup", "config.json", {"margin": "1"}, "margin is '1'; it must be a number"),
