@@ -9,8 +9,8 @@ r"""Fine-tuning on a folder of images: any network, from published weights, a ru
 `weights` is a name that `python -m speedpaper_jax.weights` lists, the directory of a run or of
 converted weights, or scratch; the default is torchvision/googlenet. `model` is the network that is
 trained from scratch: bn_inception (the default), googlenet, inception_v3, inception_v4,
-inception_resnet_v1 or inception_resnet_v2. `data` is folder (the default; `--config.data.dir` names
-it), digits, mnist, fashion_mnist, cifar10 or cifar100.
+inception_resnet_v1, inception_resnet_v2 or small_inception. `data` is folder (the default;
+`--config.data.dir` names it), digits, mnist, fashion_mnist, cifar10 or cifar100.
 
 `--config.freeze=trunk` trains the softmax layers alone, and `--config.optimizer.trunk_rate=0.1` the
 rest ten times as slowly. docs/finetuning.md has the rest.

@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--image_size",
     type=entry_point.at_least(1, at_most=4096),
     metavar="N",
-    help="pixels (default: the paper's, 224 or 299)",
+    help="pixels (default: the paper's, 28, 224 or 299)",
   )
   parser.add_argument(
     "--num_classes",

@@ -45,5 +45,6 @@ EVALUATION = Change(_WARNS, "evaluations before and after are not to be compared
 EXPERIMENT = Change("refused", "a run is of one experiment")
 FIRST_WEIGHTS = Change("refused", "the run has begun, with other weights")
 NETWORK = Change("refused", "the weights are those of another network")
+INPUT = Change("refused", "the weights have learned on another input")
 IMAGES = Change("refused", "the run's place is one in other images")
 OPTIMIZER = Change("refused", "the optimiser's state is that of another one")

@@ -100,6 +100,9 @@ TRAIN: Mapping[str, Field] = {
   "data.eval_split": Field("test", NAME, changes.EVALUATION),
   # Pixels, height and width.
   "data.image_size": Field(32, IMAGE_SIZE, changes.IMAGE_SIZE),
+  # Of each image its own mean is subtracted, and its own deviation divides the rest; else all have
+  # [-1, 1]. Weights of `init_from` keep theirs.
+  "data.per_image_whitening": Field(False, SWITCH, changes.INPUT),
   # How much of an image evaluation looks at.
   "data.eval_central_fraction": Field(1.0, between(SMALLEST_FRACTION, 1), changes.EVALUATION),
   # "squash": as in TF-slim; "short_side": as in torchvision and timm.

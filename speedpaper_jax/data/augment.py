@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from speedpaper_jax.data import crop, decode
+from speedpaper_jax.data.crop import SMALLEST_FRACTION
 from speedpaper_jax.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
 from speedpaper_jax.files import rules
 
-CROPS = ("none", "shift", "area")
+CROPS = ("none", "central", "random", "shift", "area")
 
 # "Going Deeper with Convolutions", section 6: bilinear, area, nearest neighbour or cubic.
 _INTERPOLATIONS = (
@@ -41,10 +42,12 @@ class Augmentation:
   """How training images are distorted.
 
   Attributes:
-    crop: "none" resizes the whole image; "shift" also moves it by up to `shift` pixels and fills
-      with black, which is the background of digits and the usual zero padding of CIFAR; "area" is
-      the random patch of "Going Deeper with Convolutions", section 6, resized by one of its four
-      interpolations at random.
+    crop: "none" resizes the whole image; "central" resizes its middle, as evaluation does where it
+      squashes images; "random" resizes a patch of that size from anywhere in the image, at whole
+      pixels: one that has the result's size is cut out as it is; "shift" resizes the whole image
+      and moves it by up to `shift` pixels and fills with black, which is the background of digits
+      and the usual zero padding of CIFAR; "area" is the random patch of "Going Deeper with
+      Convolutions", section 6, resized by one of its four interpolations at random.
     shift: the farthest move in pixels of the resized image, along either axis.
     area_range: least and greatest area of the patch, as fractions of the image.
     flip: mirror half of the images left to right.
@@ -55,6 +58,7 @@ class Augmentation:
     rand_augment: how many transformations of RandAugment's, the paper's N, are drawn for each image
       after it is resized and before the photometric distortion and the shift; 0 is none.
     rand_augment_magnitude: of these, the paper's M, on torchvision's scale from 0 to 30.
+    crop_fraction: of "central" and "random": each side of the patch, as a part of the image's.
   """
 
   crop: str = _field("none", rules.one_of(CROPS))
@@ -64,6 +68,7 @@ class Augmentation:
   photometric: float = _field(0.0, rules.FRACTION)
   rand_augment: int = _field(0, rules.whole(0, 100))
   rand_augment_magnitude: int = _field(9, rules.whole(0, LARGEST_MAGNITUDE))
+  crop_fraction: float = _field(1.0, rules.between(SMALLEST_FRACTION, 1))
 
   def __post_init__(self) -> None:
     for name, (_, rule) in FIELDS.items():
@@ -98,7 +103,12 @@ def augment(
   """
   opened = decode.open_image(image)
   box, resampling = crop.WHOLE, Image.Resampling.BILINEAR
-  if augmentation.crop == "area":
+  if augmentation.crop == "central":
+    box = crop.central_box(augmentation.crop_fraction)
+  elif augmentation.crop == "random":
+    height, width = decode.upright_size(opened)
+    box = crop.box_anywhere(height, width, augmentation.crop_fraction, rng)
+  elif augmentation.crop == "area":
     height, width = decode.upright_size(opened)
     box = crop.random_box(height, width, augmentation.area_range, rng)
     resampling = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]

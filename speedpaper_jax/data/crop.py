@@ -28,6 +28,7 @@ INTERPOLATIONS = (*_ANTIALIASED, *_SAMPLED)
 # A small one would enlarge the whole image so much that it does not fit the memory.
 SMALLEST_FRACTION = 0.1
 _ATTEMPTS = 10
+_ROUNDING = 1e-6  # of a fraction that stands for whole pixels
 _LONGEST_ASPECT = 100
 
 
@@ -76,12 +77,12 @@ class EvaluationCrop:
       top, left = (round((side - self.image_size) / 2) for side in resized.shape[:2])
       return resized[top : top + self.image_size, left : left + self.image_size]
     rgb = decode.to_rgb(decode.open_image(image))
-    margin = (1 - self.central_fraction) / 2
     if self.interpolation in _SAMPLED:
+      margin = (1 - self.central_fraction) / 2
       left, top = round(margin * rgb.width), round(margin * rgb.height)
       middle = rgb.crop((left, top, rgb.width - left, rgb.height - top))
       return self._resize(middle, self.image_size, self.image_size)
-    box = (margin, margin, 1 - margin, 1 - margin)
+    box = central_box(self.central_fraction)
     resampling = _ANTIALIASED[self.interpolation]
     return np.asarray(resize_box(rgb, box, self.image_size, resampling))
 
@@ -134,6 +135,21 @@ def _shortened(rgb: Image.Image) -> Image.Image:
   longest = _LONGEST_ASPECT * min(rgb.size)
   left, top = max(rgb.width - longest, 0) // 2, max(rgb.height - longest, 0) // 2
   return rgb.crop((left, top, rgb.width - left, rgb.height - top)) if left or top else rgb
+
+
+def central_box(fraction: float) -> Box:
+  """The middle of an image, with that part of each of its sides."""
+  margin = (1 - fraction) / 2
+  return margin, margin, 1 - margin, 1 - margin
+
+
+def box_anywhere(height: int, width: int, fraction: float, rng: np.random.Generator) -> Box:
+  """Draws a patch with that part of each side, all places at whole pixels being as probable."""
+  top, left = (
+    rng.integers(math.floor(side - fraction * side + _ROUNDING), endpoint=True) / side
+    for side in (height, width)
+  )
+  return left, top, left + fraction, top + fraction
 
 
 def random_box(

@@ -31,8 +31,10 @@ from speedpaper_jax.storage.run_directory import RunDirectory
 PyTree = Any
 
 # Of a model directory, which later versions read, too. 1 stood nowhere, and its checkpoints had one
-# item for all; 2 has the weights apart.
-FORMAT = 2
+# item for all; 2 has the weights apart; 3 may whiten each image by itself, which what knows only 2
+# would leave out in silence. A directory has the least that says all of it.
+FORMAT = 3
+_WITHOUT_WHITENING = 2
 
 _RULES: rules.Rules = {
   "name": rules.one_of(registry.MODELS),
@@ -72,8 +74,9 @@ class ModelDescription:
   def to_json(self) -> dict[str, Any]:
     """The content of model.json."""
     content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    whitened = self.preprocessing.normalization.per_image_whitening
     return {
-      "format": FORMAT,
+      "format": FORMAT if whitened else _WITHOUT_WHITENING,
       **content,
       "class_names": list(self.class_names),
       "preprocessing": self.preprocessing.to_json(),

@@ -31,7 +31,7 @@ class Network:
     title: as papers write it.
     image_size: pixels, height and width, of the images that its paper is about.
     smallest_image_size: pixels of the smallest of which something is left at its end.
-    published: its accuracies.
+    published: its accuracies on ImageNet.
   """
 
   title: str
@@ -69,4 +69,6 @@ NETWORKS = {
   "inception_resnet_v2": Network(
     "Inception-ResNet-v2", 299, 75, (Published("Inception-ResNet-v2", "80.1", "95.1", _TABLE_2),)
   ),
+  # On CIFAR-10 alone; `papers.small_inception` has its accuracies.
+  "small_inception": Network("small Inception", 28, 4, ()),
 }

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from speedpaper_jax.files import rules
 from speedpaper_jax.papers import expected_accuracies
-from speedpaper_jax.papers.networks import NETWORKS
+from speedpaper_jax.papers.networks import NETWORKS, Published
 from speedpaper_jax.reports import contents, evaluations, predictions, unfinished
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.expected import ExpectedOfRun
@@ -87,6 +87,7 @@ def present(directory: RunDirectory) -> Page:
     draw(directory, key, functools.partial(_paint, entries=entries, key=key, expected=expected))
   network, data = config["model"]["name"], config["data"]["name"]
   title = NETWORKS[network].title if network in NETWORKS else network
+  published = NETWORKS[network].published if network in NETWORKS else ()
   return Page(
     title=f"{title} on {data}" if ended else f"{title} on {data}, not ended",
     result=result(summary) if ended else unfinished.result(config, summary, counted),
@@ -94,13 +95,18 @@ def present(directory: RunDirectory) -> Page:
       Section(
         "Result" if ended else "So far",
         paragraphs=[
-          *([] if data == "imagenet2012" else [f"The papers have no numbers on {data}."]),
+          # What has none on ImageNet has them elsewhere.
+          *(
+            [f"The papers have no numbers on {data}."]
+            if published and data != "imagenet2012"
+            else []
+          ),
           *([] if ended else unfinished.last_end(counted)),
           *evaluations.beside_the_expected(config["expected_curve"], expected, entries),
         ],
         parts=[
           _totals(summary, counted, entries, ended),
-          *([_beside_the_papers(network, summary)] if data == "imagenet2012" else []),
+          *([_beside_the_papers(published, summary)] if data == "imagenet2012" else []),
           evaluations.table(entries, expected),
         ],
       ),
@@ -284,13 +290,13 @@ def _speed(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
   return shown
 
 
-def _beside_the_papers(network: str, summary: Mapping[str, Any]) -> Table:
+def _beside_the_papers(published: Sequence[Published], summary: Mapping[str, Any]) -> Table:
   this = ("this run", "–", "–", "")
   if metrics := summary.get("eval"):
     this = ("this run", f"{100 * metrics['top1']:.2f}", f"{100 * metrics['top5']:.2f}", "")
   return Table(
     ("network", "top-1 [%]", "top-5 [%]", "arXiv"),
-    [this, *(NETWORKS[network].published if network in NETWORKS else ())],
+    [this, *published],
     "Beside the papers' networks on ImageNet's validation images: one network, one crop. Table 2 "
     "leaves out some 1,700 images whose labels are doubtful, which is worth about 0.3 % in top-1.",
   )

@@ -19,7 +19,7 @@ from speedpaper_jax.compilation import freed_memory
 from speedpaper_jax.config import ranges
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.plan import Plan
-from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import layer_names
 from speedpaper_jax.steps import build
@@ -154,8 +154,15 @@ def assemble(
   return parts
 
 
-def compile_step(parts: Assembly, normalization: Normalization = DEFAULT) -> jax.stages.Compiled:
-  """The training step, compiled for the shapes of state and batch."""
+def compile_step(
+  parts: Assembly, normalization: Normalization | None = None
+) -> jax.stages.Compiled:
+  """The training step, compiled for the shapes of state and batch.
+
+  Args:
+    parts: of the run.
+    normalization: of the weights that training starts from; None for the config's.
+  """
   config = parts.config
   step = make_train_step(
     parts.model,
@@ -167,7 +174,7 @@ def compile_step(parts: Assembly, normalization: Normalization = DEFAULT) -> jax
     aux_weight=config.aux_weight,
     accumulation_steps=config.accumulation_steps,
     average_decay=build.average_decay(config),
-    normalization=normalization,
+    normalization=normalization or build.build_normalization(config),
     frozen=layer_names.read_patterns(config.freeze),
     axis_name=parallel.axis_name(config.parallel),
   )

@@ -16,6 +16,7 @@ from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data import augment
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import layer_names, ops, registry
@@ -208,6 +209,11 @@ def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
     resize=section.eval_resize,
     interpolation=section.eval_interpolation,
   )
+
+
+def build_normalization(config: ml_collections.ConfigDict) -> Normalization:
+  """How pixel values become the input of a network that is trained from scratch."""
+  return PER_IMAGE if config.data.per_image_whitening else DEFAULT
 
 
 def build_schedule(config: ml_collections.ConfigDict, durations: Durations) -> optax.Schedule:

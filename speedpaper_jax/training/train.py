@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.data.pipeline import train_batches
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
@@ -247,10 +247,21 @@ def describe_model(
 def _normalization(
   config: ml_collections.ConfigDict, directory: RunDirectory, source: LoadedModel | None
 ) -> Normalization:
-  """That of the weights that training starts from, or has started from."""
+  """That of the weights that training starts from, or has started from; else the config's.
+
+  Raises:
+    UserError: the config asks for another input than these weights have learned on.
+  """
+  if not config.init_from:
+    return build.build_normalization(config)
   if source is not None:
-    return source.description.preprocessing.normalization
-  if config.init_from:
+    description = source.description
+  else:
     description = model_directory.load_description(directory.path)
-    return description.preprocessing.normalization
-  return DEFAULT
+  normalization = description.preprocessing.normalization
+  if config.data.per_image_whitening and not normalization.per_image_whitening:
+    raise UserError(
+      f"config.data.per_image_whitening=True is not the input of the weights in "
+      f"config.init_from='{config.init_from}', which the run takes over; leave it False."
+    )
+  return normalization

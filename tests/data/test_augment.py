@@ -1,10 +1,13 @@
 """What training does to one image."""
 
+import collections
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.rand_augment import rand_augment
 from speedpaper_jax.errors import UserError
 
@@ -46,6 +49,49 @@ def test_a_shift_moves_by_every_distance_up_to_its_limit_and_fills_with_black():
 def test_a_shift_of_zero_moves_nothing():
   (image,) = augmented(NOISE, 8, Augmentation(crop="shift", shift=0), 1)
   np.testing.assert_array_equal(image, NOISE)
+
+
+# Of CIFAR-10 the paper of the small Inception takes 28 of 32 pixels.
+SIZES = pytest.mark.parametrize(("size", "part"), [(32, 28), (30, 28), (9, 8), (8, 8)])
+
+
+def noise(height, width):
+  return np.random.default_rng(height).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+@SIZES
+def test_a_central_crop_that_has_the_result_s_size_is_cut_out_as_it_is(size, part):
+  image, augmentation = noise(size, size), Augmentation("central", crop_fraction=part / size)
+  first = (size - part) // 2
+  if (size - part) % 2 == 0:
+    expected = image[first : first + part, first : first + part]
+    np.testing.assert_array_equal(augmented(image, part, augmentation, 1)[0], expected)
+  evaluated = EvaluationCrop(part, part / size)(image)
+  np.testing.assert_array_equal(augmented(image, part, augmentation, 1)[0], evaluated)
+
+
+@SIZES
+def test_a_random_crop_is_at_every_place_and_cut_out_as_it_is(size, part):
+  image, last = noise(size, size), size - part
+  places = {
+    image[top : top + part, left : left + part].tobytes(): (top, left)
+    for top in range(last + 1)
+    for left in range(last + 1)
+  }
+  assert len(places) == (last + 1) ** 2
+  crops = augmented(image, part, Augmentation("random", crop_fraction=part / size), 300)
+  found = collections.Counter(places[crop.tobytes()] for crop in crops)
+  assert len(found) == len(places)
+  assert max(found.values()) < 4 * 300 / len(places)
+
+
+def test_a_crop_of_another_size_is_resized():
+  image = noise(32, 48)
+  for crop in ("central", "random"):
+    (cropped,) = augmented(image, 8, Augmentation(crop, crop_fraction=0.5), 1)
+    assert cropped.shape == (8, 8, 3)
+  (whole,) = augmented(image, 8, Augmentation("random"), 1)
+  np.testing.assert_array_equal(whole, augmented(image, 8, Augmentation(), 1)[0])
 
 
 def test_half_of_the_images_are_mirrored():
@@ -142,6 +188,7 @@ def test_rand_augment_comes_between_the_crop_and_the_photometric_distortion():
     ({"area_range": (0.0, 1.0)}, "it must be two fractions, the smaller first"),
     ({"area_range": (0.5, 0.2)}, "it must be two fractions, the smaller first"),
     ({"area_range": (0.5, 1.5)}, "it must be two fractions, the smaller first"),
+    ({"crop_fraction": 0.05}, "crop_fraction is 0.05; it must be a number from 0.1 to 1"),
     ({"photometric": 2.0}, "photometric is 2.0; it must be a number from 0 to 1"),
     ({"rand_augment": 2.0}, "rand_augment is 2.0; it must be a whole number from 0 to 100"),
     ({"rand_augment_magnitude": 31}, "magnitude is 31; it must be a whole number from 0 to 30"),

@@ -7,7 +7,7 @@ import pytest
 from packages import require
 from PIL import Image
 
-from speedpaper_jax.data.crop import WHOLE, EvaluationCrop, crop_encoded, random_box
+from speedpaper_jax.data.crop import INTERPOLATIONS, WHOLE, EvaluationCrop, crop_encoded, random_box
 from speedpaper_jax.data.decode import open_image
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import references
@@ -42,6 +42,15 @@ def test_the_patch_lies_inside_and_keeps_area_and_aspect(height, width):
   assert (aspect < 4 / 3 + 1e-9).all()
   assert (area > 0.08 - 1e-9).all()
   assert (area < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_the_middle_28_of_32_pixels_are_not_resampled(resize, interpolation):
+  """So the images of CIFAR-10 are evaluated on as they are."""
+  image = photograph(32, 32)
+  found = EvaluationCrop(28, 28 / 32, resize, interpolation)(image)
+  np.testing.assert_array_equal(found, image[2:30, 2:30])
 
 
 def test_area_is_uniform_and_aspect_log_uniform_where_every_patch_fits():

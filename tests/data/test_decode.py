@@ -179,11 +179,11 @@ def png(*chunks, width=4, height=4, depth=8, colour=2, rows=None):
 
 
 def ways_to_read(image):
-  """Evaluation's two ways and training's three, each to be called."""
+  """Evaluation's two ways and training's five, each to be called."""
   for resize in ("squash", "short_side"):
     yield lambda resize=resize: EvaluationCrop(8, 0.875, resize)(image)
-  for crop in ("none", "shift", "area"):
-    augmentation = Augmentation(crop, shift=1)
+  for crop in ("none", "central", "random", "shift", "area"):
+    augmentation = Augmentation(crop, shift=1, crop_fraction=0.875)
     yield lambda way=augmentation: augment(image, 8, way, np.random.default_rng(0))
 
 

@@ -278,7 +278,7 @@ class TestDamage:
       ({"dialect": ""}, "dialect is ''; it must be a text that is not empty"),
       ({"source": 3}, "source is 3; it must be a text"),
       ({"preprocessing": []}, r"preprocessing is \[\]; it must be a section"),
-      ({"format": 3}, "its format is 3, and version .* knows those up to 2; use the version that"),
+      ({"format": 4}, "its format is 4, and version .* knows those up to 3; use the version that"),
       ({"format": "2"}, "format is '2'; it must be a whole number"),
       ({"preprocessing": {}}, "There is no 'image_size' of the crop"),
     ],

@@ -39,6 +39,7 @@ PARAMETERS = {
   ("inception_resnet_v1", "paper"): 22_756_328,
   ("inception_resnet_v2", "paper"): 32_433_928,
   ("inception_resnet_v2", "timm"): 55_843_464,
+  ("small_inception", "paper"): 1_649_402 + 990 * 337,  # its paper's have 10 classes
 }
 PARAMETERS_WITH_AUX_HEADS = {
   ("googlenet", "paper"): 13_371_584,
@@ -65,6 +66,7 @@ MULTIPLY_ADDS = {
   ("inception_resnet_v1", "facenet"): 6.309,
   ("inception_resnet_v2", "paper"): 9.26,
   ("inception_resnet_v2", "timm"): 13.156,
+  ("small_inception", "paper"): 0.2045,
 }
 POOLED_FEATURES = {
   "googlenet": 1024,
@@ -73,8 +75,9 @@ POOLED_FEATURES = {
   "inception_v4": 1536,
   "inception_resnet_v1": 1792,
   "inception_resnet_v2": 2144,
+  "small_inception": 336,
 }
-FIRST_CONVOLUTIONS = {"googlenet": "conv1", "bn_inception": "conv1"}
+FIRST_CONVOLUTIONS = dict.fromkeys(("googlenet", "bn_inception", "small_inception"), "conv1")
 # Where auxiliary heads stand: the stage after which each of them comes.
 AUX_HEADS = {
   "googlenet": {"aux1": "inception_4a", "aux2": "inception_4d"},

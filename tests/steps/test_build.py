@@ -12,6 +12,7 @@ from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops, registry
@@ -304,8 +305,15 @@ def test_the_augmentation_is_the_one_of_the_config(config):
   config.data.augmentation.update(
     crop="area", shift=2, area_range=(0.1, 0.9), flip=True, photometric=0.5
   )
-  config.data.augmentation.update(rand_augment=2, rand_augment_magnitude=7)
-  assert build.build_augmentation(config) == Augmentation("area", 2, (0.1, 0.9), True, 0.5, 2, 7)
+  config.data.augmentation.update(rand_augment=2, rand_augment_magnitude=7, crop_fraction=0.75)
+  expected = Augmentation("area", 2, (0.1, 0.9), True, 0.5, 2, 7, 0.75)
+  assert build.build_augmentation(config) == expected
+
+
+def test_each_image_is_whitened_by_itself_where_the_config_says_so(config):
+  assert build.build_normalization(config) == DEFAULT
+  config.data.per_image_whitening = True
+  assert build.build_normalization(config) == PER_IMAGE
 
 
 class TestEvaluationCrop:

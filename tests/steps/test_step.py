@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from speedpaper_jax.config.defaults import train_config
-from speedpaper_jax.data.normalization import DEFAULT
+from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
@@ -440,12 +440,16 @@ class TestFrozen:
 
 @pytest.mark.usefixtures("float64")
 class TestMixing:
-  def test_the_loss_is_that_of_the_mixed_images_and_classes(self):
+  @pytest.mark.parametrize("normalization", [DEFAULT, PER_IMAGE], ids=["default", "per_image"])
+  def test_the_loss_is_that_of_the_mixed_images_and_classes(self, normalization):
+    """Each image is normalised before it is mixed."""
     network, mixing = Network(), Mixing(mixup=0.5, cutmix=1.0)
-    step, state = make_step(network, optimizer=optax.sgd(1.0), mixing=mixing)
+    step, state = make_step(
+      network, optimizer=optax.sgd(1.0), mixing=mixing, normalization=normalization
+    )
     batch = make_batch(8)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 2**31)
-    images, mixed = mix(DEFAULT.apply(batch["image"]), batch, mixing, key)
+    images, mixed = mix(normalization.apply(batch["image"]), batch, mixing, key)
     one_hot = np.eye(CLASSES)
     share = mixed["share"][:, None]
     targets = share * one_hot[mixed["label"]] + (1 - share) * one_hot[mixed["other_label"]]

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.survive_kills import TIMINGS
 from speedpaper_jax.config.files import load
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.normalization import DEFAULT, Normalization
+from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.distributed.interrupts import Interrupted
@@ -23,6 +23,7 @@ from speedpaper_jax.distributed.watchdog import Watchdog
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import model_directory
 from speedpaper_jax.inference.evaluation import Evaluator
+from speedpaper_jax.inference.prediction import predict
 from speedpaper_jax.models import registry
 from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.storage import run_data, sessions
@@ -303,6 +304,11 @@ class TestContinuing:
     [
       ("average_decay", 0.0, "holds a run with another config.average_decay; .* 0 is refused"),
       ("data.train_split", "train[:50%]", "with another config.data.train_split; the run's place"),
+      (
+        "data.per_image_whitening",
+        True,
+        "config.data.per_image_whitening; the weights have learned",
+      ),
       ("data.image_size", 24, r"Checkpoint 12 .* another config: its params/logits/kernel is"),
     ],
   )
@@ -598,6 +604,58 @@ class TestData:
     assert train.run(config, directory)["steps"] == 2
     assert "(8 before, 9 now)" in capsys.readouterr().err
     assert directory.read("data.json")["changes"][0]["until_step"] == 1
+
+
+class TestPerImageWhitening:
+  @pytest.fixture
+  def config(self, config):
+    config.data.per_image_whitening = True
+    return config
+
+  def test_it_is_stated_and_done_in_evaluation_and_prediction(self, config, directory, tmp_path):
+    summary = train.run(config, directory)
+    content = directory.read("model.json")
+    assert content["format"] == 3
+    assert content["preprocessing"]["per_image_whitening"] is True
+
+    model = model_directory.load(directory.path, parallel.make_mesh())
+    _, _, split = run_data.open_data(config.data)
+    records = [split.records[number] for number in range(len(split))]
+    pixels = np.array([model.description.preprocessing.crop(record["image"]) for record in records])
+    images = pixels.astype(np.float64)
+    centred = images - images.mean((1, 2, 3), keepdims=True)
+    whitened = centred / np.maximum(images.std((1, 2, 3), keepdims=True), 1 / np.sqrt(16 * 16 * 3))
+    logits = model.network.apply(model.variables, np.float32(whitened), train=False)
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits))
+    labels = [record["label"] for record in records]
+    expected = -np.mean(log_probabilities[np.arange(len(labels)), labels])
+    assert summary["eval"]["loss"] == pytest.approx(expected, rel=1e-5)
+
+    Image.fromarray(pixels[0]).save(tmp_path / "0.png")
+    (answer,) = predict(model, parallel.make_mesh(), [tmp_path / "0.png"], batch_size=1, top=1)
+    best = np.exp(log_probabilities[0].max())
+    assert answer.candidates[0].probability == pytest.approx(best, rel=1e-4)
+
+  def test_weights_that_are_taken_over_keep_it(self, config, directory, tmp_path):
+    train.run(config, directory)
+    config.data.per_image_whitening = False
+    config.init_from = str(directory.path)
+    other = RunDirectory(tmp_path / "other")
+    train.run(config, other)
+    normalization = model_directory.load_description(other.path).preprocessing.normalization
+    assert normalization == PER_IMAGE
+
+  def test_weights_of_another_input_are_not_taken_over(self, config, directory, tmp_path):
+    config.data.per_image_whitening = False
+    train.run(config, directory)
+    config.data.per_image_whitening = True
+    config.init_from = str(directory.path)
+    other = RunDirectory(tmp_path / "other")
+    with pytest.raises(
+      UserError, match=r"per_image_whitening=True is not the input of the weights"
+    ):
+      train.run(config, other)
+    assert not other.path.exists()
 
 
 class TestFineTuning:
