@@ -27,5 +27,6 @@ EXPERIMENTS = {
   "transfer": Experiment("experiments.transfer", on_several_hosts=True),
   "residual_speedup": Experiment("experiments.residual_speedup", on_several_hosts=True),
   "residual_scaling": Experiment("experiments.residual_scaling"),
+  "small_inception": Experiment("experiments.small_inception", on_several_hosts=True),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }

@@ -74,6 +74,8 @@ def comparison(path, name):
     config.base.data.dir, arms = str(path.parent / "data"), ["scratch", "frozen"]
   if name == "residual_speedup":
     config.seeds, arms = (0,), ["inception_v3", "inception_resnet_v1"]
+  if name == "small_inception":
+    config.base.data.dir, arms = str(path.parent / "data"), ["batch_norm", "neither"]
   if name == "bn_benefits":
     config.factor_values, config.seeds = (1, 3), (0, 1)
     arms = [f"{network}-{value}" for network in TWO for value in (1, 3)]
@@ -95,6 +97,7 @@ WRITERS = {
   "bn_benefits": lambda path: comparison(path, "bn_benefits"),
   "residual_speedup": lambda path: comparison(path, "residual_speedup"),
   "transfer": lambda path: comparison(path, "transfer"),
+  "small_inception": lambda path: comparison(path, "small_inception"),
 }
 WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "residual_scaling")
 NOT_SHOWN = ("learning_rates", "train_x", "train_y")
@@ -200,6 +203,9 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("transfer", "summary.json", {"arms": {}}, "arms lacks 'scratch'"),
     ("transfer", "summary.json", {"source": {"steps": 3}}, "source.seconds is missing"),
     ("transfer", "config.json", {"source": 3}, "source is 3; it must be a section"),
+    ("small_inception", "summary.json", {"arms": {}}, "arms has none of batch_norm_and_decay, ba"),
+    ("small_inception", "summary.json", {"steps_per_epoch": 0}, "steps_per_epoch is 0; it must be"),
+    ("small_inception", "summary.json", {"chance": None}, "chance is None; it must be"),
   ],
 )
 def test_what_is_wrong_is_named(copy, name, file, change, message):
