@@ -57,7 +57,12 @@ ADDITIONS = (
   Addition("weight decay", "without batch normalization", "decay", "neither"),
 )
 
-_CONFIG: rules.Rules = {**of_arms.CONFIG, "arms": rules.Each(of_arms.CHANGES)}
+_OPTIMIZER: rules.Rules = {**of_arms.CONFIG["base"]["optimizer"], "l2": rules.AT_LEAST_ZERO}
+_CONFIG: rules.Rules = {
+  **of_arms.CONFIG,
+  "base": {**of_arms.CONFIG["base"], "optimizer": _OPTIMIZER},
+  "arms": rules.Each(of_arms.CHANGES),
+}
 
 
 def present(directory: RunDirectory) -> Page:
@@ -191,7 +196,9 @@ def _accuracies(
     ),
     rows,
     f"Top-1 accuracy, {of_arms.mean_and_range(config['seeds'])}. The paper's numbers are of "
-    "CIFAR-10, without random crops (arXiv 1611.03530, Table 1).",
+    "CIFAR-10, without random crops (arXiv 1611.03530, Table 1). Weight decay is "
+    f"{config['base']['optimizer']['l2']:g} here; the paper prints neither its coefficient nor the "
+    "length of training.",
   )
 
 
