@@ -65,6 +65,13 @@ def test_what_is_added_beside_the_papers(page_of):
   }
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_that_one_seed_says_little_is_told(page_of, seeds):
+  page, _ = page_of(seeds=seeds)
+  _, _, additions = page.sections[0].parts
+  assert ("Another seed may change it" in additions.caption) == (len(seeds) == 1)
+
+
 def test_the_result(page_of):
   page, _ = page_of()
   assert page.title.startswith("The small Inception on digits, with and without batch normalizat")
