@@ -22,7 +22,6 @@ from speedpaper_jax.config.recipe import Exponential, Recipe
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.files import output_files
 from speedpaper_jax.papers import expected_accuracies
-from speedpaper_jax.papers.networks import NETWORKS
 
 PAGE = pathlib.Path("docs/recipes.md")
 CHIP_HOURS = pathlib.Path(__file__).parent / "chip_hours.csv"
@@ -49,7 +48,7 @@ class Named(NamedTuple):
 def all_recipes() -> list[Named]:
   """Network after network; the paper's of BN-Inception once for each variant."""
   found = []
-  for network in NETWORKS:
+  for network in RECIPES:
     if network == "bn_inception":
       found += [
         Named(network, f"variant={name}", paper_recipe(variant))

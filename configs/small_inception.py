@@ -72,7 +72,8 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   images = DATA[name]
   base = train_config()
   base.model.name = "small_inception"
-  base.batch_norm.decay = 0.99  # ours
+  base.batch_norm.decay = 0.99  # ours, of a batch of 128
+  base.decay_batch_size = 128
   if images.is_short:
     base.batch_norm.inference = "population"
     base.batch_norm.population_batches = 8

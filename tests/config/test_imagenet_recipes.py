@@ -10,9 +10,9 @@ from speedpaper_jax.config.files import load
 from speedpaper_jax.config.imagenet_recipes import NAMES, RECIPES
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.papers import expected_accuracies
-from speedpaper_jax.papers.networks import NETWORKS
 from speedpaper_jax.steps import build, optim
 
+NETWORKS = tuple(RECIPES)
 IMAGES = 1_281_167
 STEPS = (0, 1, 1_000)
 BATCHES = (256, 1_024, 8_192)
