@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
@@ -23,7 +25,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class LayerGradient:
-  """Of one kernel.
+  """Of one kernel, or of several as one vector.
 
   Attributes:
     norm: of the loss's gradient, ‖∂ℓ/∂w‖.
@@ -69,8 +71,25 @@ def make_measurement(
     it, such as "inception_3a/conv_1x1/conv", or of the kernel where a layer has two of them.
     Auxiliary heads' own layers are left out.
   """
+  compiled = _compiled(network, mesh, label_smoothing, seed, normalization)
 
-  def mean_loss(params: PyTree, batch_stats: PyTree, batch: Batch) -> jax.Array:
+  def measure(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, LayerGradient]:
+    found = jax.device_get(compiled((variables, np.float32(aux_weight)), batch))
+    order = layers(network, batch["image"].shape)
+    return {name: LayerGradient(*map(float, found[name])) for name in order}
+
+  return measure
+
+
+@functools.cache
+def _compiled(
+  network: nn.Module, mesh: Mesh, label_smoothing: float, seed: int, normalization: Normalization
+) -> jax.stages.Wrapped:
+  """The norms as a program, one for all weights of the heads."""
+
+  def mean_loss(
+    params: PyTree, batch_stats: PyTree, aux_weight: jax.Array, batch: Batch
+  ) -> jax.Array:
     logits, left = network.apply(
       {"params": params, "batch_stats": batch_stats, **row_mask(batch["mask"])},
       normalization.apply(batch["image"]),
@@ -80,24 +99,21 @@ def make_measurement(
     )
     metrics = example_metrics(logits, batch, label_smoothing)
     loss = metrics["loss"]
-    if aux_weight:
-      for of_head in left.get(AUX_LOGITS, {}).values():
-        loss += aux_weight * example_metrics(of_head, batch, label_smoothing)["loss"]
+    for of_head in left.get(AUX_LOGITS, {}).values():
+      loss += aux_weight * example_metrics(of_head, batch, label_smoothing)["loss"]
     return loss / jnp.maximum(metrics["count"], 1)
 
-  def norms(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, tuple[jax.Array, ...]]:
-    kernels = _kernels(variables["params"])
-    gradients = _kernels(jax.grad(mean_loss)(variables["params"], variables["batch_stats"], batch))
-    return {name: (_norm(gradients[name]), _norm(kernel)) for name, kernel in kernels.items()}
+  def norms(
+    variables_and_weight: tuple[Mapping[str, PyTree], jax.Array], batch: Batch
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    variables, aux_weight = variables_and_weight
+    params = variables["params"]
+    gradients = _kernels(jax.grad(mean_loss)(params, variables["batch_stats"], aux_weight, batch))
+    return {
+      name: (_norm(gradients[name]), _norm(kernel)) for name, kernel in _kernels(params).items()
+    }
 
-  compiled = parallel.jit_on_mesh(norms, mesh)
-
-  def measure(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, LayerGradient]:
-    found = jax.device_get(compiled(variables, batch))
-    order = layers(network, batch["image"].shape)
-    return {name: LayerGradient(*map(float, found[name])) for name in order}
-
-  return measure
+  return parallel.jit_on_mesh(norms, mesh)
 
 
 @functools.cache
@@ -116,6 +132,21 @@ def layers(network: nn.Module, image_shape: tuple[int, ...]) -> tuple[str, ...]:
 
   jax.eval_shape(record, jax.ShapeDtypeStruct(image_shape, jnp.float32))
   return tuple(names)
+
+
+def by_module(gradients: Mapping[str, LayerGradient]) -> dict[str, LayerGradient]:
+  """The kernels of each module of the network as one vector, such as all of "inception_3a"."""
+  modules: dict[str, list[LayerGradient]] = {}
+  for name, gradient in gradients.items():
+    modules.setdefault(name.partition("/")[0], []).append(gradient)
+  return {name: together(parts) for name, parts in modules.items()}
+
+
+def together(parts: Collection[LayerGradient]) -> LayerGradient:
+  """Several kernels as one vector."""
+  return LayerGradient(
+    math.hypot(*(part.norm for part in parts)), math.hypot(*(part.kernel_norm for part in parts))
+  )
 
 
 def _kernels(params: PyTree) -> dict[str, jax.Array]:

@@ -119,7 +119,7 @@ class LoadedModel:
     config: of the run.
     description: what model.json says.
     network: in the form for inference, on the devices it was loaded for.
-    variables: `params` and `batch_stats`, replicated; the moving average where there is one.
+    variables: `params` and `batch_stats`, replicated; see `load`.
   """
 
   step: int
@@ -145,13 +145,16 @@ def with_crop(model: LoadedModel, **changes: Any) -> LoadedModel:
   return dataclasses.replace(model, description=description)
 
 
-def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel:
+def load(
+  path: pathlib.Path, mesh: Mesh, step: int | None = None, *, averaged: bool = True
+) -> LoadedModel:
   """Loads the newest whole checkpoint, or that of a step.
 
   Args:
     path: of the directory.
     mesh: the devices to put the variables on.
     step: None for the newest.
+    averaged: whether to take the moving average where there is one, rather than what it is of.
 
   Raises:
     UserError: a file is missing or damaged, a weight is not finite, or there is no checkpoint.
@@ -161,7 +164,7 @@ def load(path: pathlib.Path, mesh: Mesh, step: int | None = None) -> LoadedModel
   template = build.variables_template(config, network, mesh)
   directory = RunDirectory(path)
   with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
-    restored = saved.restore_weights(template, step)
+    restored = saved.restore_weights(template, step, averaged=averaged)
   if restored is None:
     raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
   found_step, variables, _ = restored

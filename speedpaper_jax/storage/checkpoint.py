@@ -29,7 +29,8 @@ PyTree = Any
 Digests = dict[str, str]  # name of a leaf → its kind and its digest, see `digests`
 
 WEIGHTS, TRAINING = "weights", "training"
-_PARTS_OF_WEIGHTS = ("params", "batch_stats", "average")
+_VARIABLES = ("params", "batch_stats")
+_PARTS_OF_WEIGHTS = (*_VARIABLES, "average")
 _AVERAGE = "average/"
 # Of version 0.1.0: one item for the whole state.
 _STATE = "state"
@@ -175,15 +176,20 @@ class Checkpoints:
     return self._restore(template, step, self._read)
 
   def restore_weights(
-    self, template: PyTree, step: int | None = None
+    self, template: PyTree, step: int | None = None, *, averaged: bool = True
   ) -> tuple[int, PyTree, dict[str, Any]] | None:
-    """As `restore`, of what inference takes: the average where there is one. Nothing else is read.
+    """As `restore`, of what inference takes; nothing else is read.
 
     Args:
       template: of `params` and `batch_stats`.
       step: of the one to read; None for the newest.
+      averaged: whether to take the average where there is one, rather than what it is of.
     """
-    return self._restore(template, step, self._read_weights)
+
+    def read(step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+      return self._read_weights(step, template, averaged)
+
+    return self._restore(template, step, read)
 
   def _restore(
     self, template: PyTree, step: int | None, read_one: "_Read"
@@ -272,12 +278,15 @@ class Checkpoints:
     carried = [carry_over(*named) for named in _named_leaves(template)]
     return jax.tree.unflatten(jax.tree.structure(template), carried), record
 
-  def _read_weights(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+  def _read_weights(
+    self, step: int, template: PyTree, averaged: bool
+  ) -> tuple[PyTree, dict[str, Any]]:
     record, by_item = self._read_record(step)
     expected = {name: by_item[name] for name in (WEIGHTS, _STATE) if name in by_item}
     saved, wanted = _kinds_of(expected), _kinds(template)
-    prefix = _AVERAGE if any(name.startswith(_AVERAGE) for name in saved) else ""
-    parts = tuple(f"{prefix}{part}/" for part in _PARTS_OF_WEIGHTS)
+    has_average = any(name.startswith(_AVERAGE) for name in saved)
+    prefix = _AVERAGE if averaged and has_average else ""
+    parts = tuple(f"{prefix}{part}/" for part in _VARIABLES)
     sources: dict[str, str | None] = {name: f"{prefix}{name}" for name in wanted}
     needed = {name for name in saved if name.startswith(parts)}
     self._check_fits(step, needed, saved, wanted, sources)

@@ -259,11 +259,15 @@ class RunDirectory:
         f"another --workdir."
       )
 
-  def newest_checkpoint(self) -> int | None:
-    """The step of the newest checkpoint that was saved, whether it can be read or not."""
+  def saved_steps(self) -> list[int]:
+    """The steps of all checkpoints, rising, whether they can be read or not."""
     saved = os.listdir(self.checkpoints) if self.checkpoints.is_dir() else ()
     # Orbax has other names for unfinished ones.
-    return max((int(name) for name in saved if name.isdigit()), default=None)
+    return sorted(int(name) for name in saved if name.isdigit())
+
+  def newest_checkpoint(self) -> int | None:
+    """The step of the newest checkpoint that was saved, whether it can be read or not."""
+    return max(self.saved_steps(), default=None)
 
   def has_checkpoint(self) -> bool:
     """Whether a checkpoint was saved, whether it can be read or not."""

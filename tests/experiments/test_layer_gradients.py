@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.experiments import layer_gradients
+from speedpaper_jax.experiments.layer_gradients import LayerGradient
 from speedpaper_jax.models import features, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
@@ -103,6 +104,15 @@ def test_the_head_adds_to_what_lies_before_it_alone(case):
     assert_allclose(with_head[name].norm, without[name].norm, rtol=1e-12)
 
 
+def test_heads_with_other_weights_are_no_other_program(case):
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  network = Network(dropout_rate=0.1)  # which no other test has
+  for aux_weight in (0.0, AUX_WEIGHT):
+    measure(case, network, aux_weight=aux_weight)
+  compiled = layer_gradients._compiled(network, mesh, SMOOTHING, 0, DEFAULT)
+  assert compiled._cache_size() == 1
+
+
 def test_on_two_devices(case):
   one, two = measure(case), measure(case, devices=2)
   for name, gradient in one.items():
@@ -124,3 +134,16 @@ def test_both_kernels_of_a_separable_convolution():
     *("conv2_reduce/conv", "conv2/conv"),
   )
   assert names[-2:] == ("inception_5b/pool_proj/conv", "logits")
+
+
+def test_the_kernels_of_a_module_are_one_vector():
+  gradients = {
+    "stem/conv": LayerGradient(2.0, 1.0),
+    "block/a/conv": LayerGradient(3.0, 5.0),
+    "block/b/conv": LayerGradient(4.0, 12.0),
+    "logits": LayerGradient(7.0, 8.0),
+  }
+  found = layer_gradients.by_module(gradients)
+  assert list(found) == ["stem", "block", "logits"]
+  assert found["block"] == LayerGradient(5.0, 13.0)
+  assert found["logits"] == gradients["logits"]

@@ -368,6 +368,12 @@ class TestWeights:
     np.testing.assert_array_equal(variables["params"]["kernel"], [5, 6])
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], [7])
 
+  def test_what_the_average_is_of(self, directory):
+    self.save(directory, {**TRAINED, "average": jax.tree.map(np.negative, VARIABLES)})
+    _, variables, _ = self.restore(directory, averaged=False)
+    np.testing.assert_array_equal(variables["params"]["kernel"], [1, 2])
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], [3])
+
   def test_of_a_network_without_batch_normalization(self, directory):
     self.save(directory, {**TRAINED, "batch_stats": {}})
     _, variables, _ = self.restore(directory, {**VARIABLES, "batch_stats": {}})
