@@ -28,5 +28,7 @@ EXPERIMENTS = {
   "residual_speedup": Experiment("experiments.residual_speedup", on_several_hosts=True),
   "residual_scaling": Experiment("experiments.residual_scaling"),
   "small_inception": Experiment("experiments.small_inception", on_several_hosts=True),
+  "aux_heads": Experiment("experiments.aux_heads", on_several_hosts=True),
+  "averaged_weights": Experiment("experiments.averaged_weights", on_several_hosts=True),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }

@@ -181,17 +181,24 @@ def paint_curves(
   """
   colors = dict(zip(names, COLORS, strict=False))
   for arm, curves in by_seed.items():
-    shared = min(len(curve.steps) for curve in curves)  # a run that diverged ended early
-    steps = curves[0].steps[:shared]
-    top1 = np.array([curve.top1[:shared] for curve in curves])
-    axes.plot(steps, top1.mean(0), color=colors[arm], label=names[arm])
-    axes.fill_between(steps, top1.min(0), top1.max(0), color=colors[arm], alpha=0.2, linewidth=0)
+    paint_mean_and_range(axes, curves, colors[arm], names[arm])
   axes.axhline(summary["chance"], color="gray", linestyle=":", label="chance")
   if None not in summary["targets"]:
     target = statistics.mean(summary["targets"])
     axes.axhline(target, color="gray", linestyle="--", label="target")
   axes.set_xlabel("step")
   label_accuracy(axes)
+
+
+def paint_mean_and_range(
+  axes: matplotlib.axes.Axes, curves: Sequence[LearningCurve], color: str, label: str
+) -> None:
+  """Accuracy against steps: a line and a range of several seeds."""
+  shared = min(len(curve.steps) for curve in curves)  # a run that diverged ended early
+  steps = curves[0].steps[:shared]
+  top1 = np.array([curve.top1[:shared] for curve in curves])
+  axes.plot(steps, top1.mean(0), color=color, label=label)
+  axes.fill_between(steps, top1.min(0), top1.max(0), color=color, alpha=0.2, linewidth=0)
 
 
 def draw_search(

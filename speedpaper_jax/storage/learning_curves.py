@@ -64,9 +64,19 @@ def arm_name(network: str, value: float) -> str:
   return f"{network}-{value:g}".replace(".", "_")
 
 
+def switched_arm(network: str, switch: str) -> str:
+  """Of a network "with" something, or "without" it."""
+  return f"{network}-{switch}"
+
+
 def run_name(arm: str, rate_factor: float, seed: int) -> str:
   """Of the run of an arm with one learning rate and one seed."""
   return f"{arm}-rate_x{rate_factor:.3g}-seed_{seed}"
+
+
+def seed_name(arm: str, seed: int) -> str:
+  """Of the run of an arm that has one learning rate."""
+  return f"{arm}-seed_{seed}"
 
 
 def run_directory(directory: RunDirectory, name: str) -> RunDirectory:
