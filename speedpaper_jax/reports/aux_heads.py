@@ -1,5 +1,6 @@
 """The report of auxiliary heads: gradients by depth, and accuracy, with and without them."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -234,9 +235,9 @@ def _paint_gradients(
   moments = (0, 1, -1)
   panels = figure.subplots(len(arrays), len(moments), sharey="row", squeeze=False)
   lines = {
+    "without heads": ("without", _HEAD_COLORS["without"], "-"),
     "with heads, whole loss": ("with/whole", _HEAD_COLORS["with"], "-"),
     "with heads, main loss alone": ("with/main", _HEAD_COLORS["with"], ":"),
-    "without heads": ("without", _HEAD_COLORS["without"], "-"),
   }
   for row, (name, of_network) in zip(panels, arrays.items(), strict=True):
     modules, steps = summary["networks"][name]["modules"], of_network["step"]
@@ -266,9 +267,8 @@ def _paint_norms(
 
 
 def _short(module: str) -> str:
-  for beginning in ("inception_", "mixed_"):
-    module = module.removeprefix(beginning)
-  return module
+  """`inception_3a` and `mixed_5b` without what they have in common, `conv_1a_3x3` as `conv_1a`."""
+  return re.sub(r"^(inception|mixed)_|_\dx\d$", "", module)
 
 
 def _paint_accuracy(

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 
+import fake_measurements
 import fake_training
 import numpy as np
 import past_experiments
@@ -14,6 +15,7 @@ from benchmarks import hostile_values
 from speedpaper_jax import experiments, reports
 from speedpaper_jax.config import files as config_files
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.experiments import aux_heads, averaged_weights
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
 
@@ -86,6 +88,16 @@ def comparison(path, name):
   return directory
 
 
+def measured(path, name):
+  """With measurements that are made up."""
+  config = config_files.load(f"{ROOT}/configs/{name}.py")
+  config.base.data.dir = str(path.parent / "data")
+  directory = RunDirectory(path)
+  summary = experiments.get(name)(config, directory)
+  directory.write("summary.json", {"experiment": name, **summary, **past_runs.PROVENANCE})
+  return directory
+
+
 WRITERS = {
   "train": past_runs.write,
   "bn_fc": lambda path: past_experiments.bn_fc(path, {name: [9.0, 4.0, 2.0] for name in TWO}),
@@ -100,6 +112,10 @@ WRITERS = {
   "small_inception": lambda path: comparison(path, "small_inception"),
 }
 WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "residual_scaling")
+  "aux_heads": lambda path: measured(path, "aux_heads"),
+  "averaged_weights": lambda path: measured(path, "averaged_weights"),
+}
+WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "aux_heads", "averaged_weights")
 NOT_SHOWN = ("learning_rates", "train_x", "train_y")
 
 
@@ -107,6 +123,8 @@ NOT_SHOWN = ("learning_rates", "train_x", "train_y")
 def runs(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch, hostile_values.without_pictures():
     patch.setattr(train, "run", fake_training.run)
+    patch.setattr(aux_heads, "measure", fake_measurements.aux_heads)
+    patch.setattr(averaged_weights, "measure", fake_measurements.averaged_weights)
     yield {name: write(tmp_path_factory.mktemp(name)) for name, write in WRITERS.items()}
 
 
@@ -206,6 +224,10 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("small_inception", "summary.json", {"arms": {}}, "arms has none of batch_norm_and_decay, ba"),
     ("small_inception", "summary.json", {"steps_per_epoch": 0}, "steps_per_epoch is 0; it must be"),
     ("small_inception", "summary.json", {"chance": None}, "chance is None; it must be"),
+    ("aux_heads", "summary.json", {"networks": {}}, "networks has none of the two"),
+    ("aux_heads", "config.json", {"seeds": []}, r"seeds is \[\]; it must be a list"),
+    ("averaged_weights", "summary.json", {"arms": {}}, "arms has none of the config's"),
+    ("averaged_weights", "config.json", {"arms": {"a": 3}}, "arms.a is 3; it must be a section"),
   ],
 )
 def test_what_is_wrong_is_named(copy, name, file, change, message):
