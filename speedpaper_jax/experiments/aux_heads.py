@@ -97,7 +97,7 @@ def measure(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, A
     for loss, weight in weights.items()
   }
   found: dict[str, list[Mapping[str, LayerGradient]]] = {loss: [] for loss in measures}
-  steps = [0, *run.saved_steps()]
+  steps = [0, *hosts.from_main(run.saved_steps)]
   for step in steps:
     if step == 0:
       state = parts.initial_state()

@@ -76,7 +76,10 @@ def measure(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, A
   config, mesh = assembly.prepare(config)
   _, train, test = run_data.open_data(config.data)
   evaluators: dict[str, Evaluator] = {}
-  found: dict[str, list[Any]] = {"step": run.saved_steps(), **{way: [] for way in WAYS}}
+  found: dict[str, list[Any]] = {
+    "step": hosts.from_main(run.saved_steps),
+    **{way: [] for way in WAYS},
+  }
   for step in found["step"]:
     raw = model_directory.load(run.path, mesh, step, averaged=False)
     average = model_directory.load(run.path, mesh, step).variables

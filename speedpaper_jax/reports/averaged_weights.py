@@ -1,6 +1,5 @@
 """The report of averaged weights: held-out accuracy with each kind of batch statistics."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -167,7 +166,7 @@ def _phrase(way: str) -> str:
 def _about(config: Mapping[str, Any]) -> str:
   base = config["base"]
   decay = base["average_decay"]
-  bounded = math.ceil((10 * decay - 1) / (1 - decay))
+  bounded = max(round((10 * decay - 1) / (1 - decay)), 0)
   return (
     "Averaged weights are those that training evaluates and saves. “Moving averages” are those of "
     "the network that is trained, “average of moving averages” those that are averaged with the "
