@@ -93,5 +93,5 @@ def of_a_short_run(config: ml_collections.ConfigDict, data: str) -> None:
   config.average_decay = 0.0  # gradients are those of the weights that are trained
   config.eval_every = config.log_every = f"{epochs / 8:g} epochs"
   config.checkpoint_every = f"{epochs / 4:g} epochs"
-  config.checkpoints_to_keep = 5  # all; the last step has one, too
+  config.checkpoints_to_keep = 8  # all; intervals are rounded down to whole steps
   config.keep_best = False

@@ -167,7 +167,7 @@ def _result(summary: Mapping[str, Any], networks: Sequence[str]) -> str:
 
 
 def _times(factor: float | None) -> str:
-  return "an unknown number of times" if factor is None else f"{factor:.2g} times"
+  return "an unknown number of times" if factor is None else f"{factor:.1f} times"
 
 
 def _what_is_measured(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -24,6 +24,11 @@ WAYS = {
   "population": "Algorithm 2",
   RAW: "weights not averaged",
 }
+_PHRASES = {
+  "moving": "the trained network's moving averages",
+  AVERAGED: "the average of moving averages",
+  "population": "Algorithm 2's statistics",
+}
 _COLORS = dict(zip(WAYS, COLORS, strict=False))
 
 _CHANGES: rules.Rules = {
@@ -143,24 +148,18 @@ def _result(config: Mapping[str, Any], summary: Mapping[str, Any], arms: Sequenc
       return 100 * statistics.mean(values)
 
     ways = [way for way in WAYS if way != RAW]
-    best = max(ways, key=lambda way: mean(way, "mean_top1"))
-    second = max((way for way in ways if way != best), key=lambda way: mean(way, "mean_top1"))
+    ranked = sorted(ways, key=lambda way: mean(way, "mean_top1"), reverse=True)
+    best, *others = (_PHRASES[way] for way in ranked)
+    over_the_run, at_the_end = (
+      [f"{mean(way, what):.1f} %" for way in ranked] for what in ("mean_top1", "final_top1")
+    )
     sentences.append(
-      f"At a batch of {rows} averaged weights are best with {_phrase(best)}: "
-      f"{mean(best, 'mean_top1'):.1f} % over the whole run, {mean(second, 'mean_top1'):.1f} % with "
-      f"{_phrase(second)}; {mean(best, 'final_top1'):.1f} % against "
-      f"{mean(second, 'final_top1'):.1f} % at the end."
+      f"At a batch of {rows} averaged weights are best with {best}, {over_the_run[0]} over the "
+      f"whole run, then with {others[0]}, {over_the_run[1]}, and {others[1]}, {over_the_run[2]}; "
+      f"at the end it is {at_the_end[0]}, {at_the_end[1]} and {at_the_end[2]}."
     )
   runs = f"{summary['runs']} runs took {duration(summary['seconds'])}."
   return " ".join((*sentences, runs))
-
-
-def _phrase(way: str) -> str:
-  return {
-    "moving": "the trained network's moving averages",
-    AVERAGED: "the average of the moving averages",
-    "population": "Algorithm 2's statistics",
-  }[way]
 
 
 def _about(config: Mapping[str, Any]) -> str:

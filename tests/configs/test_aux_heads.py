@@ -76,7 +76,8 @@ def test_the_recipe_is_that_of_the_network_s_own_config(network, data):
 def test_there_is_a_checkpoint_after_each_quarter_and_all_are_kept(arm):
   run = run_config(arm)
   durations = Durations(run.batch_size, 1_442)
-  length, interval = (durations.steps(run[field], "") for field in ("duration", "checkpoint_every"))
-  assert length == pytest.approx(4 * interval)
-  assert run.checkpoints_to_keep == 5
+  interval = durations.whole_steps(run.checkpoint_every, "")
+  length = durations.whole_steps(run.duration, "")
+  assert length / interval == pytest.approx(4, rel=0.02)
+  assert run.checkpoints_to_keep > length // interval
   assert run.average_decay == 0

@@ -76,12 +76,12 @@ def test_the_rate_follows_the_batch():
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_all_checkpoints_are_kept(arm):
+def test_there_are_ten_checkpoints_or_more_and_all_are_kept(arm):
   run = run_config(arm)
   durations = Durations(run.batch_size, 1_442)
-  length, interval = (durations.steps(run[field], "") for field in ("duration", "checkpoint_every"))
-  assert length / interval == pytest.approx(12)
-  assert run.checkpoints_to_keep == 13
+  interval = durations.whole_steps(run.checkpoint_every, "")
+  length = durations.whole_steps(run.duration, "")
+  assert 10 <= length // interval < run.checkpoints_to_keep
 
 
 def test_a_run_is_the_base_with_its_changes():

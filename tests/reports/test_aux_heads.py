@@ -53,9 +53,9 @@ def test_the_result(page_of):
   page, _ = page_of(seeds=(0,), base={"optimizer": {"learning_rate": 0.001}})
   assert page.title == "Auxiliary heads on digits: gradients and accuracy"
   assert page.result.startswith(
-    "In GoogLeNet heads make the gradient of the stem 3 times as large before the first step and 2 "
-    "times after the last, where the accuracy is 18.0 % with them and 18.0 % without. In "
-    "Inception-v3 heads make the gradient of the stem 3 times as large"
+    "In GoogLeNet heads make the gradient of the stem 3.0 times as large before the first step and "
+    "2.0 times after the last, where the accuracy is 18.0 % with them and 18.0 % without. In "
+    "Inception-v3 heads make the gradient of the stem 3.0 times as large"
   )
   assert "4 runs took " in page.result
 
