@@ -20,8 +20,8 @@ import ml_collections
 from speedpaper_jax.config import (
   VARIANTS,
   choose_data_set,
+  later_network_config,
   parse_arguments,
-  rmsprop_config,
   variant_config,
 )
 from speedpaper_jax.experiments import measured_runs, sweep
@@ -72,14 +72,13 @@ def googlenet(data: str) -> ml_collections.ConfigDict:
 
 def inception_v3(data: str) -> ml_collections.ConfigDict:
   """As configs/inception_v3.py."""
-  config = rmsprop_config("inception_v3", data, paper_epochs=100)
+  config = later_network_config("inception_v3", data, "paper")
   config.duration = f"{EPOCHS[data]:g} epochs"
   config.optimizer.schedule.interval = f"{2 * EPOCHS[data] / 100:.6g} epochs"
   config.model.dialect = "slim"
   config.model.width = 0.25
   config.model.aux_heads = True
   config.aux_weight = 0.4
-  config.label_smoothing = 0.1
   return config
 
 

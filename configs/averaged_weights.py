@@ -48,6 +48,7 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     base.data.eval_split = "test[:1000]"
   base.model.width = 0.25
   base.average_decay = 0.999
+  base.decay_batch_size = 0  # a decay is of a step, whatever its batch
   base.batch_norm.population_batches = 8
   base.log_every = f"{epochs / 4:g} epochs"
   base.eval_every = "0 steps"  # the checkpoints are evaluated

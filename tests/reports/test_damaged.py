@@ -110,12 +110,13 @@ WRITERS = {
   "residual_speedup": lambda path: comparison(path, "residual_speedup"),
   "transfer": lambda path: comparison(path, "transfer"),
   "small_inception": lambda path: comparison(path, "small_inception"),
-}
-WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "residual_scaling")
   "aux_heads": lambda path: measured(path, "aux_heads"),
   "averaged_weights": lambda path: measured(path, "averaged_weights"),
 }
-WITH_ARRAYS = ("bn_fc", "bn_init", "mnist_bn", "covariate_shift", "aux_heads", "averaged_weights")
+WITH_ARRAYS = (
+  *("bn_fc", "bn_init", "mnist_bn", "covariate_shift"),
+  *("residual_scaling", "aux_heads", "averaged_weights"),
+)
 NOT_SHOWN = ("learning_rates", "train_x", "train_y")
 
 
