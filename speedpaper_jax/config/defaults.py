@@ -74,6 +74,9 @@ TRAIN: Mapping[str, Field] = {
   "model.dtype": Field("float32", one_of(("float32", "bfloat16")), changes.ROUNDING),
   #
   "batch_norm.enabled": Field(True, SWITCH, changes.NETWORK),
+  # Layers that normalise each activation by itself, not each feature map (section 4.2.3 of the BN
+  # paper); names as of `freeze`. Their weights fit images of one size alone.
+  "batch_norm.per_activation": Field("", TEXT, changes.NETWORK),
   # ε; None for the dialect's.
   "batch_norm.epsilon": Field(None, or_nothing(ABOVE_ZERO), changes.STATISTICS),
   # Of the moving averages; PyTorch's momentum is 1 - decay. None for the dialect's.

@@ -135,10 +135,20 @@ def with_crop(model: LoadedModel, **changes: Any) -> LoadedModel:
   Args:
     model: the network.
     **changes: fields of `EvaluationCrop`; None for its own.
+
+  Raises:
+    UserError: its weights do not fit images of that size.
   """
   preprocessing = model.description.preprocessing
   wanted = {field: value for field, value in changes.items() if value is not None}
   crop = dataclasses.replace(preprocessing.crop, **wanted)
+  section, size = model.config.batch_norm, model.config.data.image_size
+  if section.enabled and section.per_activation and crop.image_size != size:
+    raise UserError(
+      f"The network takes images of {size} pixels alone, and not of {crop.image_size}: in "
+      f"config.batch_norm.per_activation='{section.per_activation}' it has weights for each "
+      "activation."
+    )
   description = dataclasses.replace(
     model.description, preprocessing=dataclasses.replace(preprocessing, crop=crop)
   )

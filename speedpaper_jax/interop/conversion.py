@@ -260,6 +260,11 @@ def _check_layers(network: nn.Module, names: Names, model: str) -> None:
       f"The network has {network.settings.width:g} times the filters of {names.source}'s {model}; "
       f"it has no place there."
     )
+  if trained.per_activation or trained.per_activation_layers:
+    raise UserError(
+      f"{names.source}'s {model} normalises feature maps, and this network each activation of "
+      f"some layers by itself; it has no place there."
+    )
   if trained.epsilon != theirs.epsilon:
     warn(
       f"The network was trained with ε = {trained.epsilon}, and {names.source}'s has "

@@ -241,7 +241,9 @@ class BatchNorm(nn.Module):
     axis_name: a mapped axis (`shard_map`, `pmap`) whose members are normalised together; None
       for statistics of each member alone.
     per_activation: one γ and β for each activation and statistics over the batch alone, instead of
-      for each feature map; the ensemble of section 4.2.3 has it in the last hidden layers.
+      for each feature map. γ and β then fit maps of one size alone.
+    per_activation_layers: patterns of `layer_names`. Where one chooses this module's place in the
+      network, it is per activation; the ensemble of section 4.2.3 has it in the last hidden layers.
     frozen: patterns of `layer_names`. Where one chooses this module's place in the network, it is
       in inference mode in training, too, and its statistics stay as they are.
     use_scale: whether γ is learned; 1 otherwise.
@@ -254,6 +256,7 @@ class BatchNorm(nn.Module):
   virtual_batch_size: int | None = None
   axis_name: str | None = None
   per_activation: bool = False
+  per_activation_layers: tuple[str, ...] = ()
   frozen: tuple[str, ...] = ()
   use_scale: bool = True
   use_bias: bool = True
@@ -273,7 +276,10 @@ class BatchNorm(nn.Module):
       ValueError: the rows do not divide into groups of `virtual_batch_size`, or a group holds a
         single value of each feature, whose normalised value would always be zero.
     """
-    shape = x.shape[1:] if self.per_activation else x.shape[-1:]
+    per_activation = self.per_activation or layer_names.is_chosen(
+      self.path, self.per_activation_layers
+    )
+    shape = x.shape[1:] if per_activation else x.shape[-1:]
     dtype = _statistics_dtype(x)
     scale = self.param("scale", nn.initializers.ones, shape) if self.use_scale else jnp.ones(shape)
     bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else jnp.zeros(shape)
@@ -295,7 +301,7 @@ class BatchNorm(nn.Module):
       scale,
       bias,
       self.epsilon,
-      self.per_activation,
+      per_activation,
       axis_name,
       self._grouped_mask(x, groups),
     )

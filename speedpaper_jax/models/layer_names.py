@@ -65,12 +65,29 @@ def check(patterns: Iterable[str], paths: Sequence[Sequence[str]], field: str) -
     UserError: a pattern chooses no layer, or they choose all of them.
   """
   patterns = list(patterns)
+  check_known(patterns, paths, field, "layer of the network")
+  if patterns and all(is_chosen(path, patterns) for path in paths):
+    raise UserError(f"{field} leaves nothing to train; leave one layer out of it at least.")
+
+
+def check_known(
+  patterns: Iterable[str], paths: Sequence[Sequence[str]], field: str, kind: str
+) -> None:
+  """Checks that each pattern chooses something.
+
+  Args:
+    patterns: as of `read_patterns`.
+    paths: of all arrays that there are to choose.
+    field: of the config, for the message.
+    kind: of layer that is to be chosen, for the message.
+
+  Raises:
+    UserError: a pattern chooses nothing.
+  """
   for pattern in patterns:
     if not any(is_chosen(path, [pattern]) for path in paths):
       layers = dict.fromkeys(path[0] for path in paths)
       raise UserError(
-        f"{field} has '{pattern}', which is no layer of the network."
-        f"{did_you_mean(pattern, [TRUNK, *layers])}"
+        f"{field} has '{pattern}', which is no {kind}."
+        f"{did_you_mean(pattern, [TRUNK, *layers]) if layers else ''}"
       )
-  if patterns and all(is_chosen(path, patterns) for path in paths):
-    raise UserError(f"{field} leaves nothing to train; leave one layer out of it at least.")

@@ -7,6 +7,7 @@ and `compile_step` compiles the step.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -66,8 +67,7 @@ class Assembly:
   @property
   def parameter_paths(self) -> list[list[str]]:
     """The names of the modules that each parameter is in, from the root on, and its own."""
-    leaves = jax.tree.leaves_with_path(self.initial.out_info.params)
-    return [[key.key for key in path] for path, _ in leaves]
+    return _paths(self.initial.out_info.params)
 
   def initial_state(self) -> TrainState:
     """The state before the first step, on all devices."""
@@ -151,7 +151,18 @@ def assemble(
   )
   frozen = layer_names.read_patterns(config.freeze)
   layer_names.check(frozen, parts.parameter_paths, "config.freeze")
+  layer_names.check_known(
+    layer_names.read_patterns(config.batch_norm.per_activation),
+    _paths(initial.out_info.batch_stats),
+    "config.batch_norm.per_activation",
+    "layer with batch normalization",
+  )
   return parts
+
+
+def _paths(variables: Any) -> list[list[str]]:
+  """The names of the modules that each array is in, from the root on, and its own."""
+  return [[key.key for key in path] for path, _ in jax.tree.leaves_with_path(variables)]
 
 
 def compile_step(

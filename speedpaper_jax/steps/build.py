@@ -147,6 +147,7 @@ def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNor
     unbiased_running_variance=section.unbiased_running_variance,
     virtual_batch_size=virtual_batch_size,
     axis_name=axis_name if section.statistics == "global" else None,
+    per_activation_layers=layer_names.read_patterns(section.per_activation),
     frozen=layer_names.read_patterns(config.freeze),
   )
 

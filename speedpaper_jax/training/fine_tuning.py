@@ -71,9 +71,11 @@ def transfer(
     elif path[1:3] in of_another_size:
       kept[path] = path[1:3]
     elif _has_module(new, path) and _shape(new, path) != _shape(old, path):
+      of_one_size = config.batch_norm.per_activation
+      sections = "config.model, config.data.image_size" if of_one_size else "config.model"
       raise UserError(
         f"The weights in config.init_from='{config.init_from}' do not fit: {'/'.join(path[1:])} is "
-        f"{_shape(old, path)} there and {_shape(new, path)} here; set config.model and "
+        f"{_shape(old, path)} there and {_shape(new, path)} here; set {sections} and "
         "config.batch_norm as they are in its config.json."
       )
     elif _is_softmax_layer(path) and classes:  # of kernel and bias alike have the classes last

@@ -325,6 +325,12 @@ class TestToPyTorch:
     with pytest.raises(UserError, match=r"has 0\.5 times the filters of timm's"):
       conversion.state_dict_of(self.loaded("inception_v4", "timm", settings), None)
 
+  def test_each_activation_by_itself(self):
+    batch_norm = BatchNorm(epsilon=1e-3, per_activation_layers=("inception_c_3",))
+    with pytest.raises(UserError, match=r"timm's inception_v4 normalises feature maps, and this"):
+      loaded = self.loaded("inception_v4", "timm", LayerSettings(batch_norm))
+      conversion.state_dict_of(loaded, None)
+
   def test_settings_that_must_be_set_there(self, capsys):
     settings = LayerSettings(BatchNorm(epsilon=0.01))
     scales = {"residual_scales": (0.1, 0.1, 0.1)}

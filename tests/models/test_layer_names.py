@@ -76,6 +76,18 @@ class TestMistakes:
     ):
       self.check("conv_1, incepton_3a")
 
+  @pytest.mark.parametrize(
+    ("text", "paths", "message"),
+    [
+      ("logits", PATHS[:1], r"F has 'logits', which is no K\. Valid: 'trunk', "),
+      ("trunk", [], r"F has 'trunk', which is no K\.$"),
+    ],
+  )
+  def test_a_layer_of_another_kind(self, text, paths, message):
+    layer_names.check_known((), paths, "F", "K")
+    with pytest.raises(UserError, match=message):
+      layer_names.check_known([text], paths, "F", "K")
+
   @pytest.mark.parametrize("text", ["*", "trunk, logits, aux1"])
   def test_nothing_is_left(self, text):
     with pytest.raises(UserError, match=r"config.freeze leaves nothing to train; leave one layer"):

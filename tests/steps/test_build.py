@@ -95,6 +95,14 @@ class TestFreezing:
     assert build.build_inference_model(config, 10, parallel.make_mesh()).settings.batch_norm.frozen
 
 
+def test_batch_normalization_knows_where_it_is_per_activation(config):
+  assert build_model(config).settings.batch_norm.per_activation_layers == ()
+  config.batch_norm.per_activation = "inception_5a, inception_5b"
+  batch_norm = build_model(config).settings.batch_norm
+  assert batch_norm.per_activation_layers == ("inception_5a", "inception_5b")
+  assert not batch_norm.per_activation
+
+
 class TestMixing:
   def test_is_that_of_the_config(self, config):
     config.data.augmentation.update(mixup=0.2, cutmix=1.0)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
@@ -27,6 +28,7 @@ CLASSES = 7
 
 # Images are normalised in float32, which compiled and uncompiled code round differently.
 FLOAT32 = 1e-6
+NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 class Network(nn.Module):
@@ -608,3 +610,42 @@ class TestOtherSteps:
       moments["conv"]["batch_norm"],
       {"mean": np.mean(convolved, (0, 1, 2)), "var": np.var(convolved, (0, 1, 2), ddof=1)},
     )
+
+
+@pytest.mark.usefixtures("float64")
+def test_batch_normalization_per_activation_in_the_layers_that_are_chosen():
+  """Gradients and statistics of a whole network against one that is written out."""
+  batch_norm = BatchNorm(decay=0.9, per_activation_layers=("conv",))
+  step, state = make_step(Network(batch_norm, aux_heads=("aux",)), optimizer=optax.sgd(1.0))
+  generator = np.random.default_rng(1)
+  state = state.replace(
+    params=jax.tree.map(lambda x: x + generator.normal(0, 0.3, x.shape), state.params)
+  )
+  batch = make_batch(8)
+  shapes = jax.tree.map(jnp.shape, state.params)
+  assert shapes["conv"]["batch_norm"] == {"scale": (3, 3, 6), "bias": (3, 3, 6)}
+  assert shapes["aux_conv"]["batch_norm"] == {"scale": (5,), "bias": (5,)}
+
+  def linear(params):
+    images = jnp.asarray(batch["image"] / np.float32(127.5) - 1, jnp.float64)
+    return lax.conv_general_dilated(
+      images, params["conv"]["conv"]["kernel"], (2, 2), "SAME", dimension_numbers=NHWC
+    )
+
+  def loss(params):
+    x = linear(params)
+    x_hat = (x - x.mean(0)) / jnp.sqrt(x.var(0) + batch_norm.epsilon)
+    y = x_hat * params["conv"]["batch_norm"]["scale"] + params["conv"]["batch_norm"]["bias"]
+    x = 1 / (1 + jnp.exp(-y)).reshape(8, -1)
+    logits = x @ params["logits"]["kernel"] + params["logits"]["bias"]
+    of_labels = logits[jnp.arange(8), batch["label"]]
+    return jnp.mean(jnp.log(jnp.exp(logits).sum(-1)) - of_labels)
+
+  gradient = jax.jit(jax.grad(loss))(state.params)
+  x = np.asarray(linear(state.params))
+  after, _ = step(state, batch)
+  for layer in ("conv", "logits"):
+    expected = jax.tree.map(jnp.subtract, state.params[layer], gradient[layer])
+    assert_close(after.params[layer], expected, FLOAT32)
+  expected = {"mean": 0.1 * x.mean(0), "var": 0.9 + 0.1 * x.var(0, ddof=1)}
+  assert_close(after.batch_stats["conv"]["batch_norm"], expected, FLOAT32)

@@ -716,6 +716,37 @@ class TestFineTuning:
       train.run(config, directory)
     assert not directory.path.exists()
 
+  @pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+      ("covn", r"per_activation has 'covn', which is no layer with batch .* Did you mean 'conv'"),
+      ("logits", r"per_activation has 'logits', which is no layer with batch normalization\. V"),
+    ],
+  )
+  def test_so_is_a_layer_that_is_to_be_per_activation(self, config, directory, pattern, message):
+    config.batch_norm.per_activation = pattern
+    with pytest.raises(UserError, match=message):
+      train.run(config, directory)
+    assert not directory.path.exists()
+
+  def test_weights_of_each_activation_fit_images_of_one_size(self, config, directory, tmp_path):
+    config.batch_norm.per_activation = "conv"
+    config.duration = "2 steps"
+    train.run(config, directory)
+    model = model_directory.load(directory.path, parallel.make_mesh())
+    for part in model.variables["params"], model.variables["batch_stats"]:
+      assert {leaf.shape for leaf in jax.tree.leaves(part["conv"]["batch_norm"])} == {(4, 4, 8)}
+    assert model_directory.with_crop(model, image_size=16).description == model.description
+    with pytest.raises(UserError, match=r"takes images of 16 pixels alone, and not of 24: in conf"):
+      model_directory.with_crop(model, image_size=24)
+
+    config.data.image_size = 24
+    with pytest.raises(UserError, match=r"scale is float32\[4,4,8\], not float32\[6,6,8\]"):
+      train.run(config, directory)
+    config.init_from = str(directory.path)
+    with pytest.raises(UserError, match=r"4×4×8 there and 6×6×8 here; .* config.data.image_size a"):
+      train.run(config, RunDirectory(tmp_path / "of_another_size"))
+
   def test_it_may_be_thawed_in_a_run_that_goes_on(self, source, config, directory, capsys):
     config.init_from, config.freeze, config.duration = str(source), "trunk", "4 steps"
     train.run(config, directory)
