@@ -352,6 +352,214 @@ def test_another_data_set_is_evaluated_on_its_own_split(trained, run_evaluate, s
     run_evaluate(trained[0], "--data=imagenet2012", f"--data_dir={scratch}")
 
 
+DIGITS = tuple(str(digit) for digit in range(10))
+
+
+class TestSeveral:
+  """Random weights; those of a second network are of another seed and another image size."""
+
+  CROPS = (EvaluationCrop(16, 0.8), EvaluationCrop(24, 0.9, "short_side", "bicubic"))
+
+  @pytest.fixture
+  def write(self, run_evaluate, tmp_path):  # which makes the network the tiny one
+    def write(name, crop, class_names=DIGITS, seed=0, order=None):
+      """Logits that differ much; in another order of the classes for `order`."""
+      write_as_it_is = model_directory.write
+
+      def write_perturbed(path, config, description, variables):
+        generator = np.random.default_rng(seed)
+        logits = variables["params"]["logits"]
+        for key, values in logits.items():
+          values = np.asarray(values + generator.normal(0, 0.1, values.shape), np.float32)
+          logits[key] = values if order is None else values[..., list(order)]
+        write_as_it_is(path, config, description, variables)
+
+      with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_directory, "write", write_perturbed)
+        path = tmp_path / name
+        tiny.write_model_directory(path, class_names, Preprocessing(crop, DEFAULT))
+      return path
+
+    return write
+
+  @pytest.fixture
+  def two(self, write):
+    return [
+      write(name, crop, seed=seed)
+      for seed, (name, crop) in enumerate(zip("ab", self.CROPS, strict=True))
+    ]
+
+  @pytest.fixture
+  def data(self, scratch):
+    return f"--data_dir={scratch / 'data'}"
+
+  def saved(self, tmp_path):
+    with np.load(tmp_path / "saved.npz") as file:
+      return dict(file)
+
+  @pytest.mark.parametrize("crops", [1, 10])
+  def test_the_ensemble_is_the_mean_of_what_is_saved(
+    self, two, run_evaluate, data, tmp_path, capsys, crops
+  ):
+    flags = (data, f"--crops={crops}", f"--probabilities={tmp_path / 'saved.npz'}")
+    result = run_evaluate(two[0], str(two[1]), *flags)
+    output = capsys.readouterr().out
+    saved = self.saved(tmp_path)
+    assert saved["members"].tolist() == [str(path) for path in two]
+    assert saved["probabilities"].dtype == np.float32
+    assert saved["probabilities"].shape == (2, 355, 10)
+    mean, labels = saved["probabilities"].astype(np.float64).mean(0), saved["labels"]
+    errors = np.mean(saved["probabilities"].argmax(-1) != labels, -1)
+    together = np.mean(mean.argmax(-1) != labels)
+    assert result.keys() == {"data", "split", "crops", "members", "ensemble", "by_count"}
+    assert (result["data"], result["split"], result["crops"]) == ("digits", "test", crops)
+    assert result["ensemble"] == {
+      "top1": pytest.approx(1 - together),
+      "top5": np.mean(
+        [label in row.argsort()[-5:] for row, label in zip(mean, labels, strict=True)]
+      ),
+      "loss": pytest.approx(-np.log(mean[np.arange(355), labels]).mean()),
+      "count": 355,
+    }
+    assert [row["count"] for row in result["by_count"]] == [1, 2]
+    one, both = result["by_count"]
+    assert [one["lowest"], one["mean"], one["highest"]] == pytest.approx(
+      [errors.min(), errors.mean(), errors.max()]
+    )
+    assert both["mean"] == pytest.approx(together)
+    assert errors.min() < errors.max()
+
+    lines = output.splitlines()
+    assert lines[0] == f"digits test{', 10 crops' if crops == 10 else ''}, 2 members:"
+    assert lines[1].startswith(f"{two[0]} step 0, 16 pixels, squash, bilinear, central 0.8: top1 ")
+    assert lines[2].startswith(f"{two[1]} step 0, 24 pixels, short_side, bicubic, central 0.9: ")
+    assert lines[3].startswith(f"ensemble: top1 {1 - together:.2%}  top5 ")
+    assert lines[-1].split() == ["2", "1", *[f"{together:.2%}"] * 3]
+
+  def test_a_member_gives_what_it_gives_alone(self, two, run_evaluate, data, tmp_path):
+    together = run_evaluate(*map(str, two), data)
+    for path, member in zip(two, together["members"], strict=True):
+      alone = run_evaluate(path, data, f"--probabilities={tmp_path / 'saved.npz'}")
+      assert_same(
+        {name: member[name] for name in ("top1", "top5", "loss", "count")},
+        {name: alone[name] for name in ("top1", "top5", "loss", "count")},
+      )
+      assert (member["name"], member["step"]) == (str(path), alone["step"])
+      saved = self.saved(tmp_path)
+      assert saved["members"].tolist() == [str(path)]
+      assert np.mean(saved["probabilities"][0].argmax(-1) == saved["labels"]) == alone["top1"]
+
+  def test_any_number_of_devices_and_any_batch_size(self, two, run_evaluate, data, monkeypatch):
+    eight = run_evaluate(*map(str, two), data)
+    one = jax.make_mesh(
+      (1,), (parallel.AXIS,), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
+    )
+    monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: one)
+    alone = run_evaluate(*map(str, two), data, "--batch_size=122")
+    assert_same(alone["ensemble"], eight["ensemble"])
+    assert alone["by_count"] == eight["by_count"]
+
+  def test_the_order_of_a_members_classes_makes_no_difference(self, two, write, run_evaluate, data):
+    expected = run_evaluate(*map(str, two), data)
+    order = (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)
+    names = [DIGITS[number] for number in order]
+    other = write("other", self.CROPS[1], names, seed=1, order=order)
+    found = run_evaluate(two[0], str(other), data)
+    assert_same(found["ensemble"], expected["ensemble"])
+    assert found["by_count"] == expected["by_count"]
+
+  def test_names_that_are_not_known_are_taken_for_the_others(
+    self, two, write, run_evaluate, data, capsys
+  ):
+    expected = run_evaluate(*map(str, two), data)
+    content = json.loads((two[0] / "model.json").read_text())
+    (two[0] / "model.json").write_text(json.dumps({**content, "class_names": []}))
+    assert run_evaluate(*map(str, two), data)["ensemble"] == expected["ensemble"]
+    note = (
+      f"names of the classes of '{two[0]}' are not known; they are taken for those of '{two[1]}"
+    )
+    assert note in capsys.readouterr().err
+
+  @pytest.mark.parametrize(
+    ("names", "message"),
+    [
+      (("ten", *DIGITS[1:]), "it lacks '0'. Leave it out, or choose networks of the same classes"),
+      (DIGITS[:9], "9, not 10. Leave it out"),
+    ],
+  )
+  def test_other_classes_are_refused(self, two, write, run_evaluate, data, names, message):
+    other = write("other", self.CROPS[0], names)
+    with pytest.raises(UserError, match=f"'{other}' has other classes than '{two[0]}': {message}"):
+      run_evaluate(*map(str, [*two, other]), data)
+
+  def test_other_images_are_refused(self, two, run_evaluate, data):
+    content = json.loads((two[1] / "config.json").read_text())
+    content["data"]["eval_split"] = "test[:50]"
+    (two[1] / "config.json").write_text(json.dumps(content))
+    with pytest.raises(
+      UserError, match=r"a' is evaluated on digits, split test, and '.*/b' on oth"
+    ):
+      run_evaluate(*map(str, two), data)
+    assert run_evaluate(*map(str, two), data, "--split=test[:40]")["ensemble"]["count"] == 40
+
+  def test_an_image_that_cannot_be_decoded_is_left_out_for_all_and_told_once(
+    self, write, run_evaluate, tmp_path, capsys
+  ):
+    names = ("ant", "bee")
+    for name in names:
+      for split in ("train", "test"):
+        (tmp_path / "own" / split / name).mkdir(parents=True)
+        for index in range(4):
+          path = tmp_path / "own" / split / name / f"{index}.png"
+          Image.new("L", (16, 16), 50 * index).save(path)
+    path.write_bytes(b"no image")
+    paths = [write(name, crop, names) for name, crop in zip("ab", self.CROPS, strict=True)]
+    found = run_evaluate(*map(str, paths), "--data=folder", f"--data_dir={tmp_path / 'own'}")
+    assert {each["count"] for each in (found["ensemble"], *found["members"])} == {7}
+    errors = capsys.readouterr().err
+    assert errors.count("cannot be decoded and is left out") == 1
+    assert errors.count("1 of the 8 images cannot be decoded") == 1
+
+  def test_answers_that_are_no_numbers_are_refused(self, two, run_evaluate, data, monkeypatch):
+    def probabilities(self, variables, crops):
+      return evaluation.Probabilities(np.arange(2), np.zeros(2, int), np.full((2, 10), np.nan))
+
+    monkeypatch.setattr(evaluation.Evaluator, "probabilities", probabilities)
+    with pytest.raises(UserError, match=f"The answers of '{two[0]}' to some images are no finite"):
+      run_evaluate(*map(str, two), data)
+
+  @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+      (lambda path: shutil.rmtree(path / "checkpoints"), "There is no checkpoint in .*b/checkpoin"),
+      (
+        lambda path: (path / "model.json").unlink(),
+        "b' is not the directory of a run: it has no m",
+      ),
+    ],
+  )
+  def test_mistakes_are_found_before_a_network_is_evaluated(
+    self, two, run_evaluate, data, monkeypatch, change, message
+  ):
+    change(two[1])
+    monkeypatch.setattr(model_directory, "load", None)
+    with pytest.raises(UserError, match=message):
+      run_evaluate(*map(str, two), data)
+
+  def test_the_image_size_is_that_of_all_members(self, write, run_evaluate, data):
+    """Of networks that take any; the tiny one takes its own alone."""
+    paths = [write(name, EvaluationCrop(16), seed=seed) for seed, name in enumerate("ab")]
+    found = run_evaluate(*map(str, paths), data, "--image_size=16")
+    assert [each["preprocessing"]["image_size"] for each in found["members"]] == [16, 16]
+
+  def test_with_weights_for_each_activation_of_one_size(self, two, run_evaluate, data):
+    content = json.loads((two[1] / "config.json").read_text())
+    content["batch_norm"]["per_activation"] = "conv"
+    (two[1] / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"'{two[1]}': The network takes images of 24 pixels alone"):
+      run_evaluate(*map(str, two), data, "--image_size=16")
+
+
 class TestMistakes:
   def test_a_network_of_features(self, trained, run_evaluate, monkeypatch):
     load = model_directory.load
@@ -375,10 +583,13 @@ class TestMistakes:
     with pytest.raises(UserError, match=r"is not the directory of a run: it has no config.json"):
       run_evaluate(tmp_path / "nothing")
 
-  @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--step=best", "b"]])
-  def test_no_directory_or_several(self, arguments):
-    with pytest.raises(UserError, match="Name one directory: python -m "):
-      evaluate.parse(["evaluate", *arguments])
+  def test_no_directory(self):
+    with pytest.raises(UserError, match="Name one directory or several: python -m "):
+      evaluate.parse(["evaluate", "--step=best"])
+
+  def test_a_directory_twice(self):
+    with pytest.raises(UserError, match="'a' is named twice; name each member of an ensemble once"):
+      evaluate.parse(["evaluate", "a", "b", "--step=best", "a/"])
 
   @pytest.mark.parametrize(
     ("flag", "message"),

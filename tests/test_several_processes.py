@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 from commands import ROOT, TINY, finish, flags, launch, start, wait_until
 
@@ -91,6 +93,28 @@ def test_two_processes_evaluate_what_one_has_trained(scratch, alone, tmp_path):
   summary = json.loads((alone / "summary.json").read_text())
   what = {"step": 12, "data": "digits", "split": "test", "crops": 1}
   assert result == what | summary["eval"]
+
+
+def test_two_processes_evaluate_an_ensemble(scratch, alone, tmp_path):
+  """Of a network and its copy, which is as good as the network."""
+  shutil.copytree(alone, tmp_path / "copy")
+  process = launch(
+    scratch,
+    alone,
+    tmp_path / "copy",
+    f"--workdir={tmp_path}",  # for the launcher
+    f"--json={tmp_path}/result.json",
+    f"--probabilities={tmp_path}/result.npz",
+    program=ROOT / "tests" / "tiny_evaluate.py",
+    devices=DEVICES // 2,
+  )
+  assert completed(process).count("(355 images)") == 3
+  result = json.loads((tmp_path / "result.json").read_text())
+  expected = json.loads((tmp_path / "copy" / "summary.json").read_text())["eval"]
+  assert result["ensemble"] == {**expected, "loss": pytest.approx(expected["loss"], rel=1e-6)}
+  with np.load(tmp_path / "result.npz") as file:
+    first, second = file["probabilities"]
+  np.testing.assert_array_equal(first, second)
 
 
 def wait_for_checkpoint(process, workdir, step):

@@ -28,6 +28,7 @@ _FILES_OF_A_RUN = (
   "predictions.json",
   "summary.json",
   "arrays.npz",
+  "probabilities.npz",
   "report.html",
 )
 _DIRECTORIES_OF_A_RUN = ("checkpoints", "tensorboard", "plots")

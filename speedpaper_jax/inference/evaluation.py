@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 
+from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import Batch, Crop, eval_batches, train_batches
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
@@ -22,7 +23,12 @@ from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.models.batch_norm import recompute_population_statistics
 from speedpaper_jax.steps import build
-from speedpaper_jax.steps.step import make_answers_step, make_eval_step, make_moments_step
+from speedpaper_jax.steps.step import (
+  make_answers_step,
+  make_eval_step,
+  make_moments_step,
+  make_probabilities_step,
+)
 
 PyTree = Any
 
@@ -44,6 +50,21 @@ class Answers:
   predicted: np.ndarray
   probability: np.ndarray
   class_probability: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Probabilities:
+  """What a network says of every class, for each image of a split that can be decoded.
+
+  Attributes:
+    numbers: [N], of the images in the split.
+    labels: [N], their classes.
+    values: [N, classes], float32; of several crops the mean.
+  """
+
+  numbers: np.ndarray
+  labels: np.ndarray
+  values: np.ndarray
 
 
 class Evaluator:
@@ -79,6 +100,8 @@ class Evaluator:
     normalization = preprocessing.normalization
     self._answers_step = parallel.jit_on_mesh(make_answers_step(network, normalization), mesh)
     self._eval_step = parallel.jit_on_mesh(make_eval_step(network, normalization), mesh)
+    probabilities_step = make_probabilities_step(network, normalization)
+    self._probabilities_step = parallel.jit_on_mesh(probabilities_step, mesh)
     self._moments_step = parallel.jit_on_mesh(make_moments_step(network, normalization), mesh)
 
   def __call__(
@@ -109,15 +132,42 @@ class Evaluator:
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
   ) -> Answers:
     """What the network says of each image; arguments and errors as of the evaluation."""
+    rows = self._rows(self._answers_step, variables, self._crop, on_batch)
+    return Answers(**rows)
+
+  def probabilities(
+    self,
+    variables: Mapping[str, PyTree],
+    crops: Callable[[EvaluationCrop], Crop] = lambda crop: crop,
+    on_batch: Callable[[], None] = lambda: None,
+  ) -> Probabilities:
+    """The probabilities of all classes for each image.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      crops: makes of the preprocessing's crop the one or several that are averaged, such as
+        `TenCrops`.
+      on_batch: as of the evaluation.
+    """
+    crop = crops(self._crop)
+    rows = self._rows(self._probabilities_step, variables, crop, on_batch)
+    return Probabilities(rows["numbers"], rows["label"], rows["probabilities"])
+
+  def _rows(
+    self,
+    step: Callable[..., PyTree],
+    variables: Mapping[str, PyTree],
+    crop: Crop,
+    on_batch: Callable[[], None],
+  ) -> dict[str, np.ndarray]:
+    """What a step says of each image that can be decoded, with the images' `numbers`."""
     rows: dict[str, list[np.ndarray]] = {}
-    for answers in self._each(
-      self._answers_step, variables, self._eval_split, self._crop, on_batch
-    ):
+    for answers in self._each(step, variables, self._eval_split, crop, on_batch):
       for name, values in jax.device_get(answers).items():
         rows.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in rows.items()}
     numbers = np.flatnonzero(joined.pop("mask"))
-    return Answers(numbers, **{name: values[numbers] for name, values in joined.items()})
+    return {"numbers": numbers, **{name: values[numbers] for name, values in joined.items()}}
 
   def on_training_images(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
@@ -137,13 +187,7 @@ class Evaluator:
     # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
     total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
     count = total.pop("count")
-    if not count:
-      raise UserError("None of the images to evaluate on can be decoded.")
-    if count < len(split) and jax.process_index() == 0:
-      warn(
-        f"{len(split) - int(count):,} of the {len(split):,} images cannot be decoded, and the "
-        "evaluation leaves them out."
-      )
+    tell_left_out(int(count), split)
     return {name: value / count for name, value in total.items()} | {"count": int(count)}
 
   def _each(
@@ -198,6 +242,21 @@ class Evaluator:
 
   def _on_devices(self, batches: Iterable[Batch]) -> Iterator[Any]:
     return (parallel.shard_batch(self._mesh, batch) for batch in batches)
+
+
+def tell_left_out(count: int, split: Split) -> None:
+  """Says how many images of a split were left out, where only `count` could be decoded.
+
+  Raises:
+    UserError: none could.
+  """
+  if not count:
+    raise UserError("None of the images to evaluate on can be decoded.")
+  if count < len(split) and jax.process_index() == 0:
+    warn(
+      f"{len(split) - count:,} of the {len(split):,} images cannot be decoded, and the "
+      "evaluation leaves them out."
+    )
 
 
 def needs_population_statistics(config: ml_collections.ConfigDict) -> bool:

@@ -139,20 +139,27 @@ def with_crop(model: LoadedModel, **changes: Any) -> LoadedModel:
   Raises:
     UserError: its weights do not fit images of that size.
   """
-  preprocessing = model.description.preprocessing
+  description = describe_with_crop(model.config, model.description, **changes)
+  return dataclasses.replace(model, description=description)
+
+
+def describe_with_crop(
+  config: ml_collections.ConfigDict, description: ModelDescription, **changes: Any
+) -> ModelDescription:
+  """As `with_crop`, of a network that is not loaded yet."""
+  preprocessing = description.preprocessing
   wanted = {field: value for field, value in changes.items() if value is not None}
   crop = dataclasses.replace(preprocessing.crop, **wanted)
-  section, size = model.config.batch_norm, model.config.data.image_size
+  section, size = config.batch_norm, config.data.image_size
   if section.enabled and section.per_activation and crop.image_size != size:
     raise UserError(
       f"The network takes images of {size} pixels alone, and not of {crop.image_size}: in "
       f"config.batch_norm.per_activation='{section.per_activation}' it has weights for each "
       "activation."
     )
-  description = dataclasses.replace(
-    model.description, preprocessing=dataclasses.replace(preprocessing, crop=crop)
+  return dataclasses.replace(
+    description, preprocessing=dataclasses.replace(preprocessing, crop=crop)
   )
-  return dataclasses.replace(model, description=description)
 
 
 def load(
@@ -176,10 +183,21 @@ def load(
   with contextlib.closing(Checkpoints(directory.checkpoints, read_only=True)) as saved:
     restored = saved.restore_weights(template, step, averaged=averaged)
   if restored is None:
-    raise UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
+    raise _no_checkpoint(directory)
   found_step, variables, _ = restored
   _check_finite(variables, directory.checkpoints, found_step)
   return LoadedModel(found_step, config, description, network, variables)
+
+
+def check_has_checkpoint(path: pathlib.Path) -> None:
+  """Raises a UserError if `load` would find nothing in the directory, before long work is done."""
+  directory = RunDirectory(path)
+  if not directory.has_checkpoint():
+    raise _no_checkpoint(directory)
+
+
+def _no_checkpoint(directory: RunDirectory) -> UserError:
+  return UserError(f"There is no checkpoint in {directory.checkpoints}; train for longer.")
 
 
 def _check_finite(variables: PyTree, path: pathlib.Path, step: int) -> None:

@@ -278,15 +278,42 @@ def make_eval_step(
   """
 
   def eval_step(variables: Mapping[str, PyTree], batch: Batch) -> Metrics:
-    images = normalization.apply(batch["image"])
-    crops = images.reshape(-1, *images.shape[-3:])
-    logits: Any = model.apply(variables, crops, train=False)
-    if images.ndim > crops.ndim:
-      of_each = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
-      logits = jax.nn.logsumexp(of_each, 1) - jnp.log(images.shape[1])
-    return example_metrics(logits, batch)
+    return example_metrics(_logits_of_images(model, normalization, variables, batch), batch)
 
   return eval_step
+
+
+def make_probabilities_step(
+  model: nn.Module, normalization: Normalization = DEFAULT
+) -> Callable[[Mapping[str, PyTree], Batch], dict[str, jax.Array]]:
+  """Builds `probabilities_step(variables, batch) → answers`.
+
+  They are `mask` and `label` [N] of the batch, and `probabilities` float32 [N, num_classes]. The
+  images may be several crops each, as of `make_eval_step`.
+  """
+
+  def probabilities_step(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, jax.Array]:
+    logits = _logits_of_images(model, normalization, variables, batch)
+    return {
+      "mask": batch["mask"],
+      "label": batch["label"],
+      "probabilities": jax.nn.softmax(logits).astype(jnp.float32),
+    }
+
+  return probabilities_step
+
+
+def _logits_of_images(
+  model: nn.Module, normalization: Normalization, variables: Mapping[str, PyTree], batch: Batch
+) -> jax.Array:
+  """[N, num_classes]; of several crops the logarithm of the mean of their probabilities."""
+  images = normalization.apply(batch["image"])
+  crops = images.reshape(-1, *images.shape[-3:])
+  logits: Any = model.apply(variables, crops, train=False)
+  if images.ndim == crops.ndim:
+    return logits
+  of_each = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
+  return jax.nn.logsumexp(of_each, 1) - jnp.log(images.shape[1])
 
 
 def make_answers_step(

@@ -12,6 +12,8 @@ predictions.json  of runs that are asked for it: "step", and under "images" of e
                   its "name", "class" and "class_probability", the "predicted" class and its
                   "probability"; of the worst mistakes "shown", the row in `mistake_pixels`
 arrays.npz        numbers that are many, of runs that have such; `mistake_pixels` of predictions
+probabilities.npz of ensembles: "probabilities" [members, N, classes] of the held-out images, their
+                  "labels" [N] and the names of the "members"
 checkpoints/      Orbax
 tensorboard/      the metrics again, as TensorBoard events
 plots/*.png       figures, each for a light page and, as *.dark.png, for a dark one

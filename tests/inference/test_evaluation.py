@@ -222,6 +222,26 @@ def test_answers_are_what_is_said_of_each_image(config, eval_batch_size):
   np.testing.assert_allclose(answers.class_probability, of_labels, rtol=1e-4)
 
 
+@pytest.mark.parametrize("eval_batch_size", [8, 100])
+@pytest.mark.parametrize("crops", [lambda crop: crop, TenCrops])
+def test_probabilities_are_those_of_each_image(config, eval_batch_size, crops):
+  split, crop = make_split(1, EVAL_COUNT), EvaluationCrop(SIZE, 0.6)
+  config.eval_batch_size = eval_batch_size
+  images = np.stack([crops(crop)(record["image"]) for record in split.records])
+  labels = np.array([record["label"] for record in split.records])
+  split.records[DAMAGED]["image"] = b"no image"
+  whole = np.delete(np.arange(EVAL_COUNT), DAMAGED)
+  inputs = images.reshape(-1, SIZE, SIZE, 3)
+  p = np.exp(log_probabilities(make_variables(), inputs, config.batch_norm.epsilon))
+  p = p.reshape(EVAL_COUNT, -1, CLASSES).mean(1)[whole]
+
+  found = make_evaluator(config, split, crop=crop).probabilities(make_variables(), crops)
+  np.testing.assert_array_equal(found.numbers, whole)
+  np.testing.assert_array_equal(found.labels, labels[whole])
+  assert found.values.dtype == np.float32
+  np.testing.assert_allclose(found.values, p, rtol=1e-4, atol=1e-7)
+
+
 def test_a_damaged_image_does_not_count_and_is_told(config, capsys):
   split = make_split(1, EVAL_COUNT)
   whole = Split(split.records[:DAMAGED] + split.records[DAMAGED + 1 :], CLASSES, split.class_names)

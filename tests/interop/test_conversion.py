@@ -327,8 +327,8 @@ class TestToPyTorch:
 
   def test_each_activation_by_itself(self):
     batch_norm = BatchNorm(epsilon=1e-3, per_activation_layers=("inception_c_3",))
+    loaded = self.loaded("inception_v4", "timm", LayerSettings(batch_norm))
     with pytest.raises(UserError, match=r"timm's inception_v4 normalises feature maps, and this"):
-      loaded = self.loaded("inception_v4", "timm", LayerSettings(batch_norm))
       conversion.state_dict_of(loaded, None)
 
   def test_settings_that_must_be_set_there(self, capsys):

@@ -741,7 +741,7 @@ class TestFineTuning:
       model_directory.with_crop(model, image_size=24)
 
     config.data.image_size = 24
-    with pytest.raises(UserError, match=r"scale is float32\[4,4,8\], not float32\[6,6,8\]"):
+    with pytest.raises(UserError, match=r"bias is float32\[4,4,8\], not float32\[6,6,8\]"):
       train.run(config, directory)
     config.init_from = str(directory.path)
     with pytest.raises(UserError, match=r"4×4×8 there and 6×6×8 here; .* config.data.image_size a"):
