@@ -30,5 +30,6 @@ EXPERIMENTS = {
   "small_inception": Experiment("experiments.small_inception", on_several_hosts=True),
   "aux_heads": Experiment("experiments.aux_heads", on_several_hosts=True),
   "averaged_weights": Experiment("experiments.averaged_weights", on_several_hosts=True),
+  "ensemble": Experiment("experiments.ensemble", on_several_hosts=True),
   "covariate_shift": Experiment("experiments.covariate_shift"),
 }

@@ -1,4 +1,4 @@
-"""The curves of the Batch Normalization paper (arXiv 1502.03167v3), read off its figures.
+"""The curves of the Batch Normalization paper (arXiv 1502.03167v3), read off its figures; tables.
 
 The figures are vector graphics; `batch_norm_curves/` has the corners of their lines, in units of
 the axes.
@@ -25,6 +25,24 @@ FIGURE_3 = {
   "bn_x30": Figure3Row("BN-x30", 2.7e6, 0.748),
   "bn_x5_sigmoid": Figure3Row("BN-x5-Sigmoid", None, 0.698),
 }
+
+
+class Figure4Row(NamedTuple):
+  """A row of the table in Figure 4: errors on ImageNet in percent, as they are printed."""
+
+  crops: int
+  models: int
+  top1: float
+  top5: float
+
+
+FIGURE_4 = {  # the paper's own networks, on the 50,000 validation images
+  "BN-Inception single crop": Figure4Row(1, 1, 25.2, 7.82),
+  "BN-Inception multicrop": Figure4Row(144, 1, 21.99, 5.82),
+  "BN-Inception ensemble": Figure4Row(144, 6, 20.1, 4.9),
+}
+# Of the ensemble on the 100,000 test images, by the test server.
+FIGURE_4_TEST_TOP5 = 4.82
 
 
 def speedups() -> dict[str, float]:

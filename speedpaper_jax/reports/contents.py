@@ -15,7 +15,7 @@ from speedpaper_jax.files import rules
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 LOSS = rules.or_nothing(rules.RESULT)  # None where it was not finite
-EVALUATION: rules.Rules = {
+EVALUATION: Mapping[str, Any] = {
   "top1": rules.FRACTION,
   "top5": rules.FRACTION,
   "loss": LOSS,

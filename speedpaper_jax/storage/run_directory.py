@@ -43,6 +43,7 @@ from speedpaper_jax.files import json_files, lock, regular_files, rules
 from speedpaper_jax.storage import resuming
 
 PREDICTIONS = "predictions.json"
+PROBABILITIES = "probabilities.npz"
 MOST_MISTAKES = 16  # whose pixels are kept
 
 _METRIC = rules.or_nothing(rules.RESULT)  # None where it was not finite

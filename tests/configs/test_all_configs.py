@@ -35,9 +35,14 @@ def test_its_experiment_exists(name):
   assert callable(experiments.get(load(f"configs/{name}.py").experiment))
 
 
-@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"train"}))
-def test_every_experiment_but_training_has_the_config_of_its_name(name):
+@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"train", "ensemble"}))
+def test_every_experiment_of_one_config_has_that_of_its_name(name):
   assert load(f"configs/{name}.py").experiment == name
+
+
+@pytest.mark.parametrize("name", ["bn_ensemble", "inception_ensemble"])
+def test_those_of_ensembles_have_their_name(name):
+  assert load(f"configs/{name}.py").experiment == "ensemble"
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)

@@ -1,4 +1,4 @@
-"""The curves of the Batch Normalization paper, against single readings and the paper's text."""
+"""The curves and tables of the Batch Normalization paper, against readings and its text."""
 
 import numpy as np
 import pytest
@@ -63,3 +63,14 @@ def test_steps_rise_and_accuracies_are_fractions(figure):
   for curve in figure().values():
     assert np.all(np.diff(curve.positions) > 0)
     assert np.all((curve.values > 0.39) & (curve.values < 1))
+
+
+def test_figure_4():
+  """Six networks are better than one by 1.9 and 0.9 percentage points, with as many crops."""
+  single, multicrop, ensemble = batch_norm.FIGURE_4.values()
+  assert (single.crops, multicrop.crops, ensemble.crops) == (1, 144, 144)
+  assert (single.models, multicrop.models, ensemble.models) == (1, 1, 6)
+  assert multicrop.top1 - ensemble.top1 == pytest.approx(1.89)
+  assert multicrop.top5 - ensemble.top5 == pytest.approx(0.92)
+  # One crop's accuracy is Figure 3's best.
+  assert 100 - single.top1 == pytest.approx(100 * batch_norm.FIGURE_3["bn_x30"].max_top1)

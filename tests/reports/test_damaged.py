@@ -4,6 +4,7 @@ import itertools
 import shutil
 
 import fake_measurements
+import fake_ensembles
 import fake_training
 import numpy as np
 import past_experiments
@@ -98,6 +99,14 @@ def measured(path, name):
   return directory
 
 
+def ensemble(path):
+  config = config_files.load(f"{ROOT}/configs/bn_ensemble.py")
+  config.base.data.dir = str(path.parent / "data")
+  with pytest.MonkeyPatch.context() as patch:
+    fake_ensembles.install(patch)
+    return fake_ensembles.write(path, config)
+
+
 WRITERS = {
   "train": past_runs.write,
   "bn_fc": lambda path: past_experiments.bn_fc(path, {name: [9.0, 4.0, 2.0] for name in TWO}),
@@ -112,6 +121,7 @@ WRITERS = {
   "small_inception": lambda path: comparison(path, "small_inception"),
   "aux_heads": lambda path: measured(path, "aux_heads"),
   "averaged_weights": lambda path: measured(path, "averaged_weights"),
+  "ensemble": ensemble,
 }
 WITH_ARRAYS = (
   *("bn_fc", "bn_init", "mnist_bn", "covariate_shift"),
@@ -229,6 +239,14 @@ def test_arrays_of_another_number_of_epochs_than_the_config(copy):
     ("aux_heads", "config.json", {"seeds": []}, r"seeds is \[\]; it must be a list"),
     ("averaged_weights", "summary.json", {"arms": {}}, "arms has none of the config's"),
     ("averaged_weights", "config.json", {"arms": {"a": 3}}, "arms.a is 3; it must be a section"),
+    ("ensemble", "summary.json", {"members": {}}, "members has not two of them"),
+    ("ensemble", "summary.json", {"by_count": []}, "by_count has not each number of members"),
+    ("ensemble", "summary.json", {"ensemble": {"top1": 2}}, "ensemble.top1 is 2; it must be a num"),
+    ("ensemble", "config.json", {"members": {}}, "members lacks 'dropout_10'"),
+    (
+      *("ensemble", "config.json", {"members": {"dropout_10": {"model": {"dropout_rate": "x"}}}}),
+      "members.dropout_10.model.dropout_rate is 'x'; it must be a number",
+    ),
   ],
 )
 def test_what_is_wrong_is_named(copy, name, file, change, message):

@@ -1,0 +1,58 @@
+"""configs/inception_ensemble.py: the four networks of Table 5."""
+
+import functools
+
+import pytest
+from config_checks import CLASSES, check_rmsprop_recipe, check_values
+
+from speedpaper_jax.config.files import load
+from speedpaper_jax.experiments import sweep
+
+SMALL_DATA = sorted(CLASSES.keys() - {"imagenet2012"})
+
+
+@functools.cache
+def config_of(data="digits"):
+  return load(f"configs/inception_ensemble.py:data={data}")
+
+
+def member(name, data="digits"):
+  return sweep.apply(config_of(data).base, config_of(data).members[name])
+
+
+def test_digits_are_the_default():
+  assert load("configs/inception_ensemble.py") == config_of("digits")
+
+
+def test_one_inception_v4_and_three_inception_resnet_v2_that_differ_in_their_seeds():
+  found = [member(name) for name in config_of().members]
+  assert sorted(each.model.name for each in found) == ["inception_resnet_v2"] * 3 + ["inception_v4"]
+  assert len({(each.model.name, each.seed) for each in found}) == 4
+  for each in found:
+    each.seed, each.model.name = 0, "inception_v4"
+    assert each == config_of().base
+
+
+@pytest.mark.parametrize("data", CLASSES)
+def test_every_member_builds(data):
+  for name in config_of(data).members:
+    check_values(member(name, data), data)
+
+
+@pytest.mark.parametrize(
+  ("name", "config"),
+  [("inception_v4", "inception_v4"), ("inception_resnet_v2_1", "inception_resnet_v2")],
+)
+def test_on_imagenet_each_is_that_of_its_own_config(name, config):
+  run, own = member(name, "imagenet2012"), load(f"configs/{config}.py:data=imagenet2012")
+  check_rmsprop_recipe(run)
+  run.seed, run.keep_best = own.seed, own.keep_best
+  assert run == own
+
+
+@pytest.mark.parametrize("data", SMALL_DATA)
+def test_runs_go_through_the_same_rates_in_their_own_time(data):
+  base = config_of(data).base
+  lengths = [float(text.split()[0]) for text in (base.duration, base.optimizer.schedule.interval)]
+  assert lengths[0] / lengths[1] == pytest.approx(80, rel=1e-4)
+  assert (base.data.image_size, base.model.width) == (75, 0.25)
