@@ -55,7 +55,9 @@ def test_the_default_config_is_valid():
 def test_every_config_is_valid_and_each_of_its_fields_has_a_range(path):
   config = config_files.load(path)
   check(config)
-  keys = {key for key in config_files.flat_keys(config) if not key.startswith(("arms.", "members."))}
+  keys = {
+    key for key in config_files.flat_keys(config) if not key.startswith(("arms.", "members."))
+  }
   assert keys == set(rules_of(config))
 
 

@@ -55,4 +55,4 @@ def test_runs_go_through_the_same_rates_in_their_own_time(data):
   base = config_of(data).base
   lengths = [float(text.split()[0]) for text in (base.duration, base.optimizer.schedule.interval)]
   assert lengths[0] / lengths[1] == pytest.approx(80, rel=1e-4)
-  assert (base.data.image_size, base.model.width) == (75, 0.25)
+  assert (base.data.image_size, base.model.width) == (75, 0.5)
