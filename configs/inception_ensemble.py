@@ -7,8 +7,8 @@ The three differ in their seeds: of the initial weights, the order of the images
 dropout. How far is the mean of the four networks' probabilities better than each of them, and how
 does the error fall with their number? Each is trained by its own recipe, without a search. `data`
 is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100, imagenet2012 or folder
-(`--config.base.data.dir` names it). Except for ImageNet's, images are of 75 pixels and networks have
-half the filters. The members stay in runs/ of the directory, for `python -m
+(`--config.base.data.dir` names it). Except for ImageNet's, images are of 75 pixels and networks
+have half the filters. The members stay in runs/ of the directory, for `python -m
 speedpaper_jax.evaluate`. Evaluation is of one crop; the paper's is of 144.
 
 12 minutes on two CPU cores.
