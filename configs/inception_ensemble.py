@@ -16,18 +16,15 @@ speedpaper_jax.evaluate`. Evaluation is of one crop; the paper's is of 144.
 
 import ml_collections
 
-from speedpaper_jax.config import DATA_SETS, parse_arguments, rmsprop_config, with_small_epsilon
+from speedpaper_jax.config import DATA_SETS, later_network_config, parse_arguments, shorten
 from speedpaper_jax.experiments import ensemble, sweep
 
+# Name → network and seed.
 MEMBERS = {
-  "inception_v4": {"model.name": "inception_v4"},
-  **{
-    f"inception_resnet_v2_{number}": {"model.name": "inception_resnet_v2", "seed": number}
-    for number in (1, 2, 3)
-  },
+  "inception_v4": ("inception_v4", 0),
+  **{f"inception_resnet_v2_{seed}": ("inception_resnet_v2", seed) for seed in (1, 2, 3)},
 }
 
-PAPER_EPOCHS = 160  # Figures 23 and 24
 WIDTH = 0.5
 # Short, so that there are errors left for an ensemble to mend.
 EPOCHS: dict[str, float] = {
@@ -43,23 +40,22 @@ EPOCHS: dict[str, float] = {
 def get_config(arguments: str = "") -> ml_collections.ConfigDict:
   """Returns the config of the four networks on one data set."""
   data = parse_arguments(arguments, data=list(DATA_SETS))["data"]
-  base = rmsprop_config("inception_v4", data, PAPER_EPOCHS)
-  base.model.dialect = "paper"
-  base.label_smoothing = 0.1  # ours, as for Inception-v3, which the paper compares with
-  if (epochs := EPOCHS.get(data)) is not None:  # on ImageNet the paper's
-    with_small_epsilon(base)
-    base.model.width = WIDTH
-    base.duration = f"{epochs:g} epochs"
-    base.optimizer.schedule.interval = f"{2 * epochs / PAPER_EPOCHS:.6g} epochs"
-    if data not in ("digits", "folder"):
-      base.data.eval_split = "test[:2000]"
-    base.eval_every = base.log_every = f"{epochs / 4:g} epochs"
-    base.checkpoint_every = "0 steps"  # a run takes a few minutes
-  base.keep_best = False  # the last one is the member
 
+  def config_of(network: str, seed: int) -> ml_collections.ConfigDict:
+    config = later_network_config(network, data, "paper")
+    config.model.dialect = "paper"
+    config.seed = seed
+    if data != "imagenet2012":
+      shorten(config, EPOCHS[data], WIDTH)
+      config.eval_every = config.log_every = f"{EPOCHS[data] / 4:g} epochs"
+      if data not in ("digits", "folder"):
+        config.data.eval_split = "test[:2000]"
+    config.keep_best = False  # the last one is the member
+    return config
+
+  first, *_ = MEMBERS.values()
+  base = config_of(*first)
   config = ensemble.config_of(base)
-  for name, changes in MEMBERS.items():
-    member = base.copy_and_resolve_references()
-    member.update_from_flattened_dict(changes)
-    config.members[name] = sweep.changes(base, member)
+  for name, (network, seed) in MEMBERS.items():
+    config.members[name] = sweep.changes(base, config_of(network, seed))
   return config

@@ -17,7 +17,7 @@ paper's. On ImageNet the recipe is the paper's, at its own rate and with one see
 
 import ml_collections
 
-from speedpaper_jax.config import DATA_SETS, later_network_config, parse_arguments
+from speedpaper_jax.config import DATA_SETS, later_network_config, parse_arguments, shorten
 from speedpaper_jax.experiments import arms, sweep
 from speedpaper_jax.papers.residual_learning import PAIRS
 
@@ -45,7 +45,10 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     config.model.dialect = "slim" if network == "inception_v3" else "paper"
     config.optimizer.clip_norm = 0.0  # of Inception-v3's own paper alone
     if data != "imagenet2012":
-      _shorten(config, data)
+      shorten(config, EPOCHS[data], width=0.25)
+      config.eval_every = config.log_every = f"{EPOCHS[data] / EVALUATIONS:g} epochs"
+      if data not in ("digits", "folder"):
+        config.data.eval_split = "test[:1000]"
     elif network == "inception_v3":
       config.duration = "200 epochs"  # Figure 21; its own paper has half as many
     config.keep_best = False  # the networks are not the result
@@ -61,25 +64,3 @@ def get_config(arguments: str = "") -> ml_collections.ConfigDict:
     config.rate_factors = (1 / 3, 1.0, 3.0)
     config.seeds = (0, 1, 2)
   return config
-
-
-def _shorten(config: ml_collections.ConfigDict, data: str) -> None:
-  """Makes a run a matter of two minutes on two cores."""
-  epochs = EPOCHS[data]
-  config.model.width = 0.25
-  config.duration = f"{epochs:g} epochs"
-  # The paper's 80 intervals of two epochs, in the run's own time.
-  config.optimizer.schedule.interval = f"{epochs / 80:.6g} epochs"
-  # With the paper's ε = 1 the length of a step is also the gradient's, whose norm is in the
-  # hundreds on images as small as these. The rate is in the middle of those that all learn with.
-  # Ours.
-  config.optimizer.rmsprop.eps = 1e-3
-  config.optimizer.learning_rate = 0.01
-  config.average_decay = 0.99
-  if data not in ("digits", "folder"):
-    config.data.eval_split = "test[:1000]"
-  # Algorithm 2: the moving averages lag behind in a run as short as this.
-  config.batch_norm.inference = "population"
-  config.batch_norm.population_batches = 8
-  config.eval_every = config.log_every = f"{epochs / EVALUATIONS:g} epochs"
-  config.checkpoint_every = "0 steps"  # a run takes two minutes

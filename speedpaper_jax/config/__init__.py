@@ -9,7 +9,7 @@ from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.files import parse_arguments
 from speedpaper_jax.config.imagenet_recipes import NAMES as RECIPE_NAMES
 from speedpaper_jax.config.imagenet_recipes import find as find_recipe
-from speedpaper_jax.config.later_networks import later_network_config, with_small_epsilon
+from speedpaper_jax.config.later_networks import later_network_config, shorten, with_small_epsilon
 from speedpaper_jax.config.recipe import apply as apply_recipe
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
   "find_recipe",
   "later_network_config",
   "parse_arguments",
+  "shorten",
   "train_config",
   "variant_config",
   "with_small_epsilon",

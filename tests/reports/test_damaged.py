@@ -3,8 +3,8 @@
 import itertools
 import shutil
 
-import fake_measurements
 import fake_ensembles
+import fake_measurements
 import fake_training
 import numpy as np
 import past_experiments
