@@ -156,11 +156,12 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
   train = _images(config)
   num_classes = int(jnp.max(train.targets)) + 1
   directory.start_anew(config)
-  blocks, filters = zip(*(_last_maps(config, width, train) for width in config.widths), strict=True)
+  blocks = list(residual_blocks(config))
+  filters = [residual_blocks(config, width)[blocks[-1]][-1] for width in config.widths]
   measured_steps = range(0, config.steps, config.measure_every)
   shape = len(config.widths), len(config.rates), len(arms_of(config))
   arrays = {name: np.full((*shape, len(measured_steps)), np.nan) for name in MEASURED_NUMBERS}
-  arrays["deviations"] = np.full((*arrays["loss"].shape, len(blocks[0])), np.nan)
+  arrays["deviations"] = np.full((*arrays["loss"].shape, len(blocks)), np.nan)
   steps = 0
   for number, width in enumerate(config.widths):
     programs = programs_of(config, width, num_classes)
@@ -184,7 +185,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
     "seconds": time.monotonic() - began,
     "chance": 1 / num_classes,
     "arms": [arm._asdict() for arm in arms_of(config)],
-    "blocks": blocks[0],
+    "blocks": blocks,
     "filters": filters,
   }
 
@@ -223,6 +224,7 @@ def _train(
 
 def programs_of(config: ml_collections.ConfigDict, width: float, num_classes: int) -> Programs:
   """They are compiled when they are first called."""
+  blocks = list(residual_blocks(config))
   optimizer = optax.inject_hyperparams(optax.rmsprop)(
     learning_rate=0.0,
     decay=config.rmsprop.decay,
@@ -257,9 +259,8 @@ def programs_of(config: ml_collections.ConfigDict, width: float, num_classes: in
     (value, (logits, left)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     state.opt_state.hyperparams["learning_rate"] = rate
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    maps = {name: x for name, x in left[FEATURES].items() if name.startswith("block")}
     top1 = jnp.mean(jnp.argmax(logits, -1) == batch.targets)
-    measured = measure(value, top1, grads, list(maps.values()))
+    measured = measure(value, top1, grads, [left[FEATURES][name] for name in blocks])
     params = optax.apply_updates(state.params, updates)
     return State(params, left["batch_stats"], opt_state), measured
 
@@ -305,19 +306,25 @@ def network_of(
   )
 
 
-def _last_maps(
-  config: ml_collections.ConfigDict, width: float, examples: Examples
-) -> tuple[list[str], int]:
-  """The names of the residual blocks, and the filters of the last one; nothing is computed."""
-  network = network_of(config, width, 1.0, num_classes=1)
+def residual_blocks(
+  config: ml_collections.ConfigDict, width: float = 1.0
+) -> dict[str, tuple[int, ...]]:
+  """The residual blocks in their order, and the shape of what each gives for one image.
 
-  def stages(images: jax.Array) -> dict[str, jax.Array]:
+  Nothing is computed.
+  """
+  network, size = network_of(config, width, 1.0, num_classes=1), config.data.image_size
+  blocks: dict[str, tuple[int, ...]] = {}
+
+  def record(images: jax.Array) -> None:
     variables = network.init(jax.random.key(0), images, train=False)
-    return features.extract_features(network, variables, images)
+    # Once it has left a traced function, a mapping is in alphabetical order.
+    for name, maps in features.extract_features(network, variables, images).items():
+      if name.startswith("block"):
+        blocks[name] = maps.shape
 
-  found = jax.eval_shape(stages, examples.inputs[:1])
-  blocks = [name for name in found if name.startswith("block")]
-  return blocks, found[blocks[-1]].shape[-1]
+  jax.eval_shape(record, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+  return blocks
 
 
 def _check_lengths(config: ml_collections.ConfigDict) -> None:

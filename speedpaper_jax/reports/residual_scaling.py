@@ -147,14 +147,15 @@ def _result(
   arrays: Mapping[str, np.ndarray],
   names: Sequence[str],
 ) -> str:
-  """Of the highest rate, where differences are largest."""
-  highest = int(np.argmax(config["rates"]))
-  dead = _at_the_end(arrays["dead"])[:, highest]
-  parts = [f"{_percents(dead[:, number])} {name}" for number, name in enumerate(names)]
-  runs = dead.size * len(config["rates"])
+  """Of the rate at which the arms differ most."""
+  dead = _at_the_end(arrays["dead"])
+  by_arm = np.nan_to_num(dead, nan=1.0).mean(0)  # what is not finite has died, too
+  rate = int(np.argmax(by_arm.max(1) - by_arm.min(1)))
+  parts = [f"{name} {_percents(dead[:, rate, number])}" for number, name in enumerate(names)]
   return (
-    f"At a rate of {config['rates'][highest]:g}, the features of the last maps that are dead at "
-    f"the end are {', '.join(parts)}. {runs} runs took {duration(summary['seconds'])}."
+    f"Of the features of the last maps so many are dead at the end, at a rate of "
+    f"{config['rates'][rate]:g}: {'; '.join(parts)}. {dead.size} runs took "
+    f"{duration(summary['seconds'])}."
   )
 
 

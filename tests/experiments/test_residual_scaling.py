@@ -140,6 +140,21 @@ def test_the_first_step_is_that_of_the_gradient_written_out(scratch):
   jax.tree.map(lambda x, y: assert_allclose(x, y, rtol=1e-4, atol=1e-6), after.params, expected)
 
 
+@pytest.mark.parametrize(
+  ("name", "filters"), [("inception_resnet_v1", 448), ("inception_resnet_v2", 536)]
+)
+def test_the_blocks_of_the_networks_are_in_their_order(monkeypatch, name, filters):
+  monkeypatch.undo()  # the whole network
+  config = load("configs/residual_scaling.py")
+  config.model.name = name
+  blocks = residual_scaling.residual_blocks(config, 0.25)
+  numbers = {"a": 5, "b": 10, "c": 5}
+  assert list(blocks) == [
+    f"block_{kind}_{number}" for kind, count in numbers.items() for number in range(1, count + 1)
+  ]
+  assert blocks["block_c_5"] == (1, 1, 1, filters)
+
+
 class TestMeasure:
   def test_a_feature_is_dead_where_no_image_has_a_place_for_it(self):
     maps = np.zeros((2, 3, 3, 4), np.float32)

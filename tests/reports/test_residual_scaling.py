@@ -67,8 +67,8 @@ def rows(page):
 
 def test_result(page):
   assert page.result == (
-    "At a rate of 0.135, the features of the last maps that are dead at the end are 90 % unscaled, "
-    "20 % scale 0.1, 80 % unscaled, with warm-up. 12 runs took 2.0 min."
+    "Of the features of the last maps so many are dead at the end, at a rate of 0.135: unscaled "
+    "90 %; scale 0.1 20 %; unscaled, with warm-up 80 %. 12 runs took 2.0 min."
   )
 
 
@@ -100,10 +100,10 @@ def test_a_run_whose_loss_is_not_finite(tmp_path):
   loss[0, 1, 0, 3:] = dead[0, 1, 0, 3:] = np.nan
   page = residual_scaling.present(write(tmp_path, loss=loss, dead=dead))
   assert rows(page)["268 filters, rate 0.135"][0] == "loss not finite"
-  assert "25 % unscaled, 25 % scale 0.1" in page.result
+  assert "unscaled 25 %; scale 0.1 25 %" in page.result
   dead[:, 1, 0, 3:] = np.nan
   page = residual_scaling.present(write(tmp_path / "all", loss=loss, dead=dead))
-  assert "unknown (the loss is not finite) unscaled" in page.result
+  assert "unscaled unknown (the loss is not finite)" in page.result
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -111,4 +111,4 @@ def test_different_fractions_are_a_range(tmp_path):
   dead = np.zeros((len(FILTERS), len(RATES), len(ARMS), len(STEPS)))
   dead[1, 1, 0] = 0.5
   page = residual_scaling.present(write(tmp_path, dead=dead))
-  assert "are 0–50 % unscaled, 0 % scale 0.1, " in page.result
+  assert "at a rate of 0.135: unscaled 0–50 %; scale 0.1 0 %; " in page.result
