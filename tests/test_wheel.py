@@ -7,6 +7,8 @@ import pytest
 from commands import ROOT
 from environments import Environment, build_wheel
 
+from speedpaper_jax.papers.networks import NETWORKS as NAMES
+
 pytestmark = pytest.mark.slow
 
 NETWORKS = """
@@ -96,8 +98,7 @@ class TestWithoutExtras:
 
   def test_makes_the_networks(self, alone):
     lines = succeeds(alone.run("-c", NETWORKS)).splitlines()
-    assert len(lines) == 6
-    assert all(line.endswith(" (1, 10)") for line in lines)
+    assert lines == [f"{name} (1, 10)" for name in NAMES]
 
   def test_explains(self, alone):
     output = succeeds(alone.run("-m", "speedpaper_jax.explain", "bn"))
