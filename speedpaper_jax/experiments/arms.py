@@ -45,6 +45,15 @@ class Arm:
   searched: Mapping[float, LearningCurve]
   by_seed: Sequence[LearningCurve]
 
+  def accuracies(self) -> dict[str, Any]:
+    """For a summary its `rate_factor`, and by seed `best_top1`, `final_top1` and `diverged_at`."""
+    return {
+      "rate_factor": self.rate_factor,
+      "best_top1": [curve.best_top1 for curve in self.by_seed],
+      "final_top1": [curve.final_top1 for curve in self.by_seed],
+      "diverged_at": [curve.diverged_at for curve in self.by_seed],
+    }
+
 
 def config_of(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The complete config of a comparison without arms.

@@ -80,10 +80,7 @@ def compare(
       arm = trained[name]
       steps = targets.steps_to(arm, common)
       rows[name] = {
-        "rate_factor": arm.rate_factor,
-        "best_top1": [curve.best_top1 for curve in arm.by_seed],
-        "final_top1": [curve.final_top1 for curve in arm.by_seed],
-        "diverged_at": [curve.diverged_at for curve in arm.by_seed],
+        **arm.accuracies(),
         "common_top1": common,
         "epochs_to_common": [None if step is None else step / steps_per_epoch for step in steps],
       }

@@ -49,9 +49,6 @@ def accuracies(arm: Arm) -> dict[str, Any]:
   step `train_top1`, None of a run that diverged; and besides `diverged_at`.
   """
   return {
-    "rate_factor": arm.rate_factor,
-    "best_top1": [curve.best_top1 for curve in arm.by_seed],
-    "final_top1": [curve.final_top1 for curve in arm.by_seed],
+    **arm.accuracies(),
     "train_top1": [curve.train_top1 for curve in arm.by_seed],
-    "diverged_at": [curve.diverged_at for curve in arm.by_seed],
   }

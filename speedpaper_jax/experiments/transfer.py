@@ -103,10 +103,7 @@ def compare(trained: Mapping[str, Arm], num_classes: int) -> dict[str, Any]:
     "targets": accuracies,
     "arms": {
       name: {
-        "rate_factor": arm.rate_factor,
-        "best_top1": [curve.best_top1 for curve in arm.by_seed],
-        "final_top1": [curve.final_top1 for curve in arm.by_seed],
-        "diverged_at": [curve.diverged_at for curve in arm.by_seed],
+        **arm.accuracies(),
         "steps_to_target": targets.steps_to(arm, accuracies),
       }
       for name, arm in trained.items()

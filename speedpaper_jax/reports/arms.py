@@ -27,7 +27,7 @@ CONFIG: Mapping[str, Any] = {
 
 
 def summary_rules(seeds: int, **of_an_arm: rules.Rule) -> dict[str, Any]:
-  """What such reports take from summary.json.
+  """What all such reports take from summary.json.
 
   Args:
     seeds: how many there are.
@@ -36,7 +36,6 @@ def summary_rules(seeds: int, **of_an_arm: rules.Rule) -> dict[str, Any]:
   by_seed = {
     "best_top1": rules.FRACTION,
     "diverged_at": rules.or_nothing(rules.STEP),
-    "steps_to_target": rules.or_nothing(rules.AT_LEAST_ZERO),
     **of_an_arm,
   }
   arm = {name: rules.several(rule, seeds, seeds) for name, rule in by_seed.items()}
@@ -44,8 +43,16 @@ def summary_rules(seeds: int, **of_an_arm: rules.Rule) -> dict[str, Any]:
     "runs": rules.COUNT,
     "seconds": rules.AT_LEAST_ZERO,
     "chance": rules.FRACTION,
-    "targets": rules.several(rules.or_nothing(rules.FRACTION), seeds, seeds),
     "arms": rules.Each({"rate_factor": rules.ABOVE_ZERO, **arm}),
+  }
+
+
+def target_rules(seeds: int, **of_an_arm: rules.Rule) -> dict[str, Any]:
+  """The same of those whose arms have one target, an accuracy of each seed's."""
+  steps = rules.or_nothing(rules.AT_LEAST_ZERO)
+  return {
+    **summary_rules(seeds, steps_to_target=steps, **of_an_arm),
+    "targets": rules.several(rules.or_nothing(rules.FRACTION), seeds, seeds),
   }
 
 

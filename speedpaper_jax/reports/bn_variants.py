@@ -40,7 +40,7 @@ def present(directory: RunDirectory) -> Page:
   """
   config = contents.read_config(directory, _CONFIG)
   speedup = rules.or_nothing(rules.AT_LEAST_ZERO)
-  wanted = of_arms.summary_rules(len(config["seeds"]), speedup=speedup)
+  wanted = of_arms.target_rules(len(config["seeds"]), speedup=speedup)
   summary = contents.read(directory, "summary.json", wanted)
   arms = [arm for arm in NAMES if arm in summary["arms"]]
   if config["baseline"] not in arms:

@@ -86,21 +86,13 @@ def present(directory: RunDirectory) -> Page:
 
 
 def _summary_rules(seeds: int) -> rules.Rules:
-  by_seed = {
-    "best_top1": rules.FRACTION,
-    "final_top1": rules.FRACTION,
-    "diverged_at": rules.or_nothing(rules.STEP),
-    "common_top1": rules.or_nothing(rules.FRACTION),
-    "epochs_to_common": rules.or_nothing(rules.AT_LEAST_ZERO),
-  }
-  arm = {name: rules.several(rule, seeds, seeds) for name, rule in by_seed.items()}
-  return {
-    "runs": rules.COUNT,
-    "seconds": rules.AT_LEAST_ZERO,
-    "chance": rules.FRACTION,
-    "steps_per_epoch": rules.ABOVE_ZERO,
-    "arms": rules.Each({"rate_factor": rules.ABOVE_ZERO, **arm}),
-  }
+  of_all = of_arms.summary_rules(
+    seeds,
+    final_top1=rules.FRACTION,
+    common_top1=rules.or_nothing(rules.FRACTION),
+    epochs_to_common=rules.or_nothing(rules.AT_LEAST_ZERO),
+  )
+  return {**of_all, "steps_per_epoch": rules.ABOVE_ZERO}
 
 
 def speedups(summary: Mapping[str, Any], pair: tuple[str, str]) -> list[float]:

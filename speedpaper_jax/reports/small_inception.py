@@ -104,20 +104,10 @@ def present(directory: RunDirectory) -> Page:
 
 
 def _summary_rules(seeds: int) -> rules.Rules:
-  by_seed = {
-    "best_top1": rules.FRACTION,
-    "final_top1": rules.FRACTION,
-    "train_top1": rules.or_nothing(rules.FRACTION),
-    "diverged_at": rules.or_nothing(rules.STEP),
-  }
-  arm = {name: rules.several(rule, seeds, seeds) for name, rule in by_seed.items()}
-  return {
-    "runs": rules.COUNT,
-    "seconds": rules.AT_LEAST_ZERO,
-    "chance": rules.FRACTION,
-    "steps_per_epoch": rules.ABOVE_ZERO,
-    "arms": rules.Each({"rate_factor": rules.ABOVE_ZERO, **arm}),
-  }
+  of_all = of_arms.summary_rules(
+    seeds, final_top1=rules.FRACTION, train_top1=rules.or_nothing(rules.FRACTION)
+  )
+  return {**of_all, "steps_per_epoch": rules.ABOVE_ZERO}
 
 
 def _points(summary: Mapping[str, Any], addition: Addition) -> list[float] | None:

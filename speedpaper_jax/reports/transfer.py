@@ -51,7 +51,7 @@ def present(directory: RunDirectory) -> Page:
     UserError: a file of the comparison or of one of its runs is missing or damaged.
   """
   config = contents.read_config(directory, _CONFIG)
-  wanted = of_arms.summary_rules(len(config["seeds"]), final_top1=rules.FRACTION)
+  wanted = of_arms.target_rules(len(config["seeds"]), final_top1=rules.FRACTION)
   summary = contents.read(directory, "summary.json", {**wanted, "source": _SOURCE})
   arms = [arm for arm in NAMES if arm in summary["arms"]]
   if SCRATCH not in arms:
