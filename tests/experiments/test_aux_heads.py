@@ -140,11 +140,11 @@ class TestRun:
       *("num_classes", "runs", "steps", "seconds"),
       *("chance", "networks"),
     }
-    assert (summary["runs"], summary["chance"]) == (8, 0.1)
+    assert (summary["runs"], summary["chance"]) == (12, 0.1)
     assert summary["networks"].keys() == {"googlenet", "inception_v3"}
     for network in summary["networks"].values():
       assert network["stem_factor"] == pytest.approx([3, 2, 2, 2, 2])
-    assert directory.read_arrays()["inception_v3/with/main"].shape == (2, 5, 3)
+    assert directory.read_arrays()["inception_v3/with/main"].shape == (3, 5, 3)
 
   @pytest.mark.parametrize(
     ("change", "message"),

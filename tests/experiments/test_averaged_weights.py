@@ -75,11 +75,11 @@ class TestRun:
     summary = experiments.get("averaged_weights")(config, directory)
     json.dumps(summary, allow_nan=False)
     assert summary.keys() == {"num_classes", "runs", "steps", "seconds", "arms"}
-    assert summary["runs"] == 4 * 2
+    assert summary["runs"] == 4 * 3
     assert summary["arms"].keys() == set(config.arms)
     for arm in summary["arms"].values():
-      assert arm["population"]["mean_top1"] == pytest.approx([0.9] * 2)
-    assert directory.read_arrays()["batch-256-decay-0_9/raw"].shape == (2, 4)
+      assert arm["population"]["mean_top1"] == pytest.approx([0.9] * 3)
+    assert directory.read_arrays()["batch-256-decay-0_9/raw"].shape == (3, 4)
 
   @pytest.mark.parametrize(
     ("change", "message"),
