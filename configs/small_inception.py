@@ -21,7 +21,7 @@ or cifar10 (all, the work of a GPU). Shorter runs go through the same rates in t
 Random crops, with which the paper has two more rows, are
 `--config.base.data.augmentation.crop=random`.
 
-5 minutes on two CPU cores; on MNIST within an hour.
+3 minutes on two CPU cores; on MNIST within an hour.
 """
 
 import dataclasses
