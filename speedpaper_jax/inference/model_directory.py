@@ -217,14 +217,31 @@ def load_config(path: pathlib.Path) -> ml_collections.ConfigDict:
   """Reads config.json.
 
   Raises:
-    UserError: it is missing, damaged or of another version.
+    UserError: it is missing, damaged or of another version, or of another experiment than training.
   """
-  config = ml_collections.ConfigDict(hosts.from_main(RunDirectory(path).read_config))
+  config = ml_collections.ConfigDict(hosts.from_main(lambda: _read_config(RunDirectory(path))))
   try:
     ranges.check_train_fields(config)
   except UserError as error:
     raise UserError(f"{path / 'config.json'} is damaged, or of another version: {error}") from error
   return config
+
+
+def _read_config(directory: RunDirectory) -> dict[str, Any]:
+  content = directory.read_config()
+  experiment = content["experiment"]
+  if experiment == "train":
+    return content
+  networks = sorted(path.parent for path in directory.path.glob("runs/*/checkpoints"))
+  if networks:
+    raise UserError(
+      f"'{directory.path}' is of the experiment '{experiment}', and the networks are in its runs; "
+      f"name one, '{networks[0]}' for example."
+    )
+  raise UserError(
+    f"'{directory.path}' is of the experiment '{experiment}', which keeps no network; name the "
+    "--workdir of a training run."
+  )
 
 
 def load_description(path: pathlib.Path) -> ModelDescription:

@@ -296,6 +296,18 @@ class TestDamage:
     with pytest.raises(UserError, match=f"There is no '{key}'"):
       load(copy)
 
+  def test_another_experiment(self, copy):
+    (copy / "config.json").write_text('{"experiment": "bn_fc"}')
+    with pytest.raises(UserError, match=f"'{copy}' is of the experiment 'bn_fc', which keeps no n"):
+      load(copy)
+
+  def test_an_experiment_whose_runs_have_networks(self, copy):
+    (copy / "config.json").write_text('{"experiment": "ensemble"}')
+    (copy / "runs" / "b").mkdir(parents=True)
+    (copy / "runs" / "c" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"in its runs; name one, '{copy}/runs/c' for example"):
+      load(copy)
+
   def test_no_checkpoint(self, copy):
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(UserError, match=r"There is no checkpoint in .*checkpoints"):
