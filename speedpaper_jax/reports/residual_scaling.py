@@ -118,7 +118,8 @@ def present(directory: RunDirectory) -> Page:
           ),
           Figure(
             "depth",
-            f"Standard deviation of each residual block's output at the end, of {filters}.",
+            f"Standard deviation of each residual block's output at the end, of {filters}. A line "
+            "that falls out of the panel comes to zero.",
           ),
         ],
       ),
