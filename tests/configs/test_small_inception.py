@@ -38,11 +38,9 @@ def test_the_arms_are_the_papers_rows():
 
 
 @EACH_DATA
-def test_the_papers_rate_is_among_those_of_the_search(data):
-  """On digits it is the only one."""
-  factors = config_of(data).rate_factors
-  assert factors == (1.0,) if data == "digits" else len(factors) > 1
-  assert max(factors) == 1.0
+def test_the_rate_is_the_papers(data):
+  assert config_of(data).rate_factors == (1.0,)
+  assert config_of(data).base.optimizer.learning_rate == 0.1
 
 
 def test_digits_are_the_default():
@@ -98,6 +96,13 @@ def test_the_papers_recipe_on_cifar10():
 def test_shorter_runs_go_through_the_same_rates(data):
   config = config_of(data).base
   assert epochs(config.duration) == pytest.approx(100 * epochs(config.optimizer.schedule.interval))
+
+
+@EACH_DATA
+def test_the_rate_is_that_of_a_batch_of_128(data):
+  config = config_of(data).base
+  assert config.optimizer.base_batch_size == config.decay_batch_size == 128
+  assert config.batch_size == (128 if data == "cifar10" else 32)
 
 
 @EACH_DATA

@@ -51,7 +51,7 @@ def test_summary(config, directory, trained_configs):
     *("chance", "steps_per_epoch", "arms"),
   }
   assert (summary["runs"], summary["chance"]) == (4 * 2, 0.1)
-  assert summary["steps_per_epoch"] == pytest.approx(1442 / 128)
+  assert summary["steps_per_epoch"] == pytest.approx(1442 / 32)
   assert summary["arms"].keys() == set(config.arms)
   # With batch normalization 0.1 + 4 · 80 · 0.01 is beyond its 0.95; without it is 0.9.
   assert summary["arms"]["batch_norm"]["final_top1"] == [0.95, 0.95]
