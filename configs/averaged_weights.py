@@ -14,7 +14,7 @@ their own moving averages. The average has a decay of 0.999, which is never more
 run so far. `data` is digits (embedded, the default), mnist, fashion_mnist, cifar10, cifar100 or
 folder (`--config.base.data.dir` names it).
 
-12 minutes on two CPU cores.
+11 minutes on two CPU cores.
 """
 
 import ml_collections
