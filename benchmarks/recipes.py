@@ -158,9 +158,9 @@ Each replica normalises its own part of the batch, in groups of batch over repli
 devices there are. RMSProp has decay 0.9, momentum 0.9 and ε = 1; SGD has momentum 0.9. Top-1 is
 what others published of one crop, and how far a run of the whole recipe may be from it; "none"
 where nobody has published it. Chip-hours are those of the TPU v5e's compiler, without evaluations,
-on a slice with a chip for each replica, or four chips for one; "–" where it has not been asked
-yet. `compile_check` prints them of any config, and [scaling](scaling.md) says how far to trust
-them.
+on a slice with a chip for each replica, or four chips for one; `modern` computes in bfloat16, the
+others in float32. `compile_check` prints them of any config, and [scaling](scaling.md) says how far
+to trust them.
 """
 _EXPECTED = """
 Top-1 accuracy in percent after so many epochs, where it was published. The curves of the papers

@@ -49,10 +49,16 @@ def test_the_arguments_choose_the_recipe(each):
   assert config.duration == f"{each.numbers.epochs:g} epochs"
 
 
-def test_chip_hours_are_of_recipes():
-  named = {(each.network, each.recipe) for each in ALL}
-  for key, (topology, hours) in recipes.read_chip_hours().items():
-    assert key in named
+@pytest.mark.parametrize("each", ALL, ids=lambda each: f"{each.network}-{each.recipe}")
+def test_the_type_is_the_one_that_is_said(each):
+  config = load(f"configs/{each.network}.py:data=imagenet2012,{each.arguments}")
+  assert config.model.dtype == ("bfloat16" if each.recipe == "modern" else "float32")
+
+
+def test_every_recipe_has_chip_hours():
+  known = recipes.read_chip_hours()
+  assert known.keys() == {(each.network, each.recipe) for each in ALL}
+  for topology, hours in known.values():
     assert topology.startswith("v5e:")
     assert hours > 0
 
