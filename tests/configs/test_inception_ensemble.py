@@ -28,6 +28,7 @@ def test_one_inception_v4_and_three_inception_resnet_v2_that_differ_in_their_see
   found = [member(name) for name in config_of().members]
   assert sorted(each.model.name for each in found) == ["inception_resnet_v2"] * 3 + ["inception_v4"]
   assert len({(each.model.name, each.seed) for each in found}) == 4
+  assert len({(each.model.name, each.duration) for each in found}) == 2
   for each in found:
     each.seed, each.model.name = 0, "inception_v4"
     each.duration = config_of().base.duration
