@@ -79,9 +79,21 @@ def main(options: argparse.Namespace) -> None:
 
 
 def read_chip_hours() -> dict[tuple[str, str], tuple[str, float]]:
-  """Slice and chip-hours of each network and recipe that is known."""
-  rows = csv.DictReader(CHIP_HOURS.read_text(encoding="utf-8").splitlines())
-  return {(row["network"], row["recipe"]): (row["slice"], float(row["chip_hours"])) for row in rows}
+  """Slice and chip-hours of each network and recipe that is known.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  try:
+    header, *rows = csv.reader(CHIP_HOURS.read_text(encoding="utf-8").splitlines())
+    if header != ["network", "recipe", "slice", "chip_hours"]:
+      raise ValueError(f"its first line is {header}")
+    return {(network, recipe): (slice_, float(hours)) for network, recipe, slice_, hours in rows}
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"'{CHIP_HOURS}' is missing or damaged ({error}); `git checkout {CHIP_HOURS.name}` in its "
+      "directory restores it."
+    ) from error
 
 
 def compile_missing() -> None:

@@ -63,6 +63,21 @@ def test_every_recipe_has_chip_hours():
     assert hours > 0
 
 
+@pytest.mark.parametrize(
+  "damaged", [None, "", "a,b\n", "googlenet,pap", "googlenet,paper,v5e:2x2,x"]
+)
+def test_a_missing_or_damaged_file_is_told(damaged, monkeypatch, tmp_path):
+  """`damaged` is a line after a whole one, or the whole file; None for no file."""
+  file = tmp_path / "chip_hours.csv"
+  if damaged is not None:
+    whole = "network,recipe,slice,chip_hours\n" if damaged.startswith("googlenet") else ""
+    file.write_text(whole + damaged)
+  monkeypatch.setattr(recipes, "CHIP_HOURS", file)
+  with pytest.raises(recipes.UserError, match="missing or damaged") as refusal:
+    recipes.page()
+  assert str(file) in str(refusal.value)
+
+
 def test_missing_chip_hours_are_compiled(monkeypatch, tmp_path, capsys):
   """Those that do not fit are told, and the others go on."""
   file = tmp_path / "chip_hours.csv"
