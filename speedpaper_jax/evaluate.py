@@ -1,26 +1,29 @@
-"""Evaluates a trained network on a whole split: `python -m speedpaper_jax.evaluate DIR`.
+"""Evaluates trained networks on a whole split: `python -m speedpaper_jax.evaluate DIR|NAME…`.
 
-Of several, `… evaluate DIR DIR…`, also the ensemble by the mean of their probabilities, and how the
-error falls with the number of members. On several hosts it is started on each, as training is.
+Of several also the ensemble by the mean of their probabilities, and how the error falls with the
+number of members. By 1, 10, 12 or 144 crops of each image. The same command continues an evaluation
+that was interrupted. On several hosts it is started on each, as training is.
 """
 
 import argparse
 import collections
-import math
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from speedpaper_jax.command_line import entry_point, host_flags, image_flags
-from speedpaper_jax.errors import UserError, inform
+from speedpaper_jax.errors import UserError, inform, printable
 from speedpaper_jax.files import output_files
 
 if TYPE_CHECKING:
   import ml_collections
 
   from speedpaper_jax.data.sources import Split
-  from speedpaper_jax.inference.members import Ensemble, Member, Result
+  from speedpaper_jax.inference.members import Ensemble, EvaluationProtocol, Member, Result
+
+
+_WORST_IMAGES = 24
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -29,13 +32,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     prog="python -m speedpaper_jax.evaluate",
     description="Evaluates a trained network on a whole split: prints top-1, top-5 and loss; of "
     "several also those of the ensemble by the mean of their probabilities, and the error against "
-    "the number of members. On several hosts it is started on each, as training is.",
+    "the number of members. The same command continues an interrupted evaluation. On several hosts "
+    "it is started on each, as training is.",
   )
   directories = parser.add_argument(
     "directories",
     type=pathlib.Path,
     nargs="*",
-    metavar="DIR",
+    metavar="DIR|NAME",
     help="directory of a training run or of converted weights, or the name of published ones",
   )
   directories.required = False  # a sentence below asks for them
@@ -57,19 +61,37 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     help="checkpoint to evaluate: newest, best, or the number of its step (default: newest)",
   )
   parser.add_argument(
+    "--raw_weights",
+    action="store_true",
+    help="take the weights as the last step left them (default: their moving average, where a run "
+    "has one)",
+  )
+  parser.add_argument(
+    "--statistics",
+    choices=("moving_average", "population"),
+    help="of batch normalization: those that training left, or Algorithm 2's, from the first "
+    "batches of training images (default: the run's)",
+  )
+  parser.add_argument(
     "--batch_size",
     type=entry_point.at_least(1, at_most=2**20),
     metavar="N",
-    help="images at a time (default: the run's own in evaluation)",
+    help="crops at a time (default: the run's own in evaluation)",
   )
   image_flags.add_image_size(parser)
   parser.add_argument(
     "--crops",
     type=int,
-    choices=(1, 10),
+    choices=(1, 10, 12, 144),
     default=1,
-    help="of each image, whose probabilities are averaged: the central one, or corners, centre and "
-    "their mirror images (default: 1)",
+    help="of each image, whose probabilities are averaged: the central one; corners, centre and "
+    "their mirror images; or the papers' at one scale or four (default: 1)",
+  )
+  parser.add_argument(
+    "--scales",
+    choices=("proportional", "grown"),
+    help="of 12 and 144 crops that are not 224 pixels large: 256 to 352 pixels in proportion, or "
+    "by as many pixels more (default: proportional)",
   )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there")
   parser.add_argument(
@@ -77,6 +99,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     type=pathlib.Path,
     metavar="FILE",
     help="save labels and what each network says of each image there, such as x.npz",
+  )
+  parser.add_argument(
+    "--per_class",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="write each class's images and errors there, such as x.csv",
+  )
+  parser.add_argument(
+    "--worst_images",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="draw the images there of which a wrong class is thought most probable, such as x.png",
   )
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])
@@ -90,98 +124,41 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Prints top-1, top-5 and loss of a network, or of several and of their ensemble."""
+  if options.scales is not None and options.crops not in (12, 144):
+    raise UserError("--scales is of 12 and 144 crops; add --crops=144, or leave it out.")
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
+  from speedpaper_jax.data.averaged_crops import AveragedCrops
   from speedpaper_jax.distributed import hosts
+  from speedpaper_jax.inference import members
 
-  outputs = {"--json": options.json, "--probabilities": options.probabilities}
-  hosts.from_main(lambda: output_files.check_all(outputs))
-  if len(options.directories) == 1:
-    _evaluate_one(options)
-  else:
-    _evaluate_several(options)
+  hosts.from_main(lambda: _check_outputs(options))
+  found = _members(options)
+  data, images = _shared_images(options, found)
+  crops = AveragedCrops(options.crops, options.scales or "proportional")
+  protocol = members.EvaluationProtocol(
+    crops, batch_size=options.batch_size, averaged=not options.raw_weights
+  )
+  several = f", {len(found)} members" if len(found) > 1 else ""
+  by_crops = f", {options.crops} crops" if options.crops > 1 else ""
+  print(f"{data.name} {data.eval_split}{by_crops}{several}:", flush=True)
+  ensemble = _evaluate(found, images, protocol)
+  _print(found, ensemble, data, protocol)
+  content = _content(ensemble, data, options, protocol)
+  _write(options.json, lambda path: output_files.write_json(path, content))
+  _write(options.probabilities, lambda path: output_files.write_npz(path, ensemble.arrays()))
+  _write(options.per_class, lambda path: _write_classes(path, ensemble))
+  _write(options.worst_images, lambda path: _draw_worst(path, ensemble, images, found[0]))
   hosts.leave()
 
 
-def _evaluate_one(options: argparse.Namespace) -> None:
-  from speedpaper_jax.data import relabel
-  from speedpaper_jax.data.sources import open_split
-  from speedpaper_jax.distributed import hosts, parallel
-  from speedpaper_jax.inference import members, model_directory
-  from speedpaper_jax.inference.evaluation import Evaluator, needs_population_statistics
-  from speedpaper_jax.interop import published
-  from speedpaper_jax.storage.run_data import Images, RunData
-  from speedpaper_jax.training.progress import format_evaluation
+def _check_outputs(options: argparse.Namespace) -> None:
+  names = ("json", "probabilities", "per_class", "worst_images")
+  output_files.check_all({f"--{name}": getattr(options, name) for name in names})
+  if options.worst_images is not None:
+    from speedpaper_jax.files import figures
 
-  mesh = parallel.make_mesh()
-  (directory,) = options.directories
-  path = hosts.in_all(lambda: published.model_directory(directory))
-  model = model_directory.load(path, mesh, hosts.from_main(lambda: _step(path, options.step)))
-  model = model_directory.with_crop(model, image_size=options.image_size)
-  if not model.description.num_classes:
-    raise UserError(f"The network in '{path}' gives features, not classes, to evaluate.")
-  config = model.config
-  data = _data(config.data, options)
-  config.eval_batch_size = options.batch_size or config.eval_batch_size
-  opened = hosts.in_all(lambda: open_split(data.name, data.eval_split, data.dir, data.split_seed))
-  RunData(opened.class_names, {"eval": Images.of(data.eval_split, opened)}).check_processes()
-  eval_split, note = relabel.by_name(opened, model.description.class_names)
-  if note and hosts.is_main():
-    inform(f"Note: {note}")
-  train_split = None
-  if needs_population_statistics(config):
-    trained_on = config.data if options.data else data
-    train_split = open_split(
-      trained_on.name, trained_on.train_split, trained_on.dir, trained_on.split_seed
-    )
-  evaluator = Evaluator(
-    model.network, config, mesh, model.description.preprocessing, eval_split, train_split
-  )
-  metrics = (evaluator if options.crops == 1 else evaluator.on_ten_crops)(model.variables)
-  crops = "" if options.crops == 1 else f", {options.crops} crops"
-  print(f"{path} step {model.step}, {data.name} {data.eval_split}{crops}:")
-  print(format_evaluation(metrics), flush=True)
-  if not math.isfinite(metrics["loss"]):
-    raise UserError(
-      f"The loss is {metrics['loss']}: the network's answers to some images are no finite numbers; "
-      "choose another checkpoint or directory."
-    )
-  if options.probabilities is not None:
-    answers = evaluator.probabilities(model.variables, _crops(options))
-    arrays = members.arrays([str(directory)], answers.labels, [answers.values])
-    _write(options.probabilities, lambda path: output_files.write_npz(path, arrays))
-  what = {"data": data.name, "split": data.eval_split, "crops": options.crops}
-  content = {"step": model.step, **what, **metrics}
-  _write(options.json, lambda path: output_files.write_json(path, content))
-
-
-def _evaluate_several(options: argparse.Namespace) -> None:
-  from speedpaper_jax.distributed import parallel
-  from speedpaper_jax.inference import members
-  from speedpaper_jax.training.progress import format_evaluation
-
-  found = _members(options)
-  data, images = _shared_images(options, found)
-  crops = "" if options.crops == 1 else f", {options.crops} crops"
-  print(f"{data.name} {data.eval_split}{crops}, {len(found)} members:", flush=True)
-
-  def show(result: "Result") -> None:
-    print(f"{_in_words(result)}: {format_evaluation(result.metrics)}", flush=True)
-
-  ensemble = members.evaluate(
-    found,
-    parallel.make_mesh(),
-    images,
-    batch_size=options.batch_size,
-    crops=_crops(options),
-    on_member=show,
-  )
-  print(f"ensemble: {format_evaluation(ensemble.metrics)}")
-  print("\n".join(_curve(ensemble)), flush=True)
-  what = {"data": data.name, "split": data.eval_split, "crops": options.crops}
-  content = {**what, **ensemble.to_json()}
-  _write(options.json, lambda path: output_files.write_json(path, content))
-  _write(options.probabilities, lambda path: output_files.write_npz(path, ensemble.arrays()))
+    figures.check_format(options.worst_images)
 
 
 def _members(options: argparse.Namespace) -> "list[Member]":
@@ -195,7 +172,14 @@ def _members(options: argparse.Namespace) -> "list[Member]":
     step = hosts.from_main(lambda: _step(path, options.step))
     own = model_directory.load_config(path).data
     trained_on = own if options.data else _data(own, options)
-    return members.read(str(directory), path, step, trained_on, image_size=options.image_size)
+    return members.read(
+      str(directory),
+      path,
+      step,
+      trained_on,
+      statistics=options.statistics,
+      image_size=options.image_size,
+    )
 
   return [read(directory) for directory in options.directories]
 
@@ -228,12 +212,71 @@ def _shared_images(
   return data, images
 
 
-def _in_words(result: "Result") -> str:
+def _evaluate(
+  found: "Sequence[Member]", images: "Split", protocol: "EvaluationProtocol"
+) -> "Ensemble":
+  """Evaluates with a line for each member, and a bar while it is at work."""
+  from speedpaper_jax.command_line.progress_bar import ProgressBar
+  from speedpaper_jax.distributed import hosts, parallel
+  from speedpaper_jax.inference import members
+  from speedpaper_jax.training.progress import format_evaluation
+
+  bars: dict[str, ProgressBar] = {}
+
+  def advance(member: "Member", done: int) -> None:
+    if not hosts.is_main():
+      return
+    if member.name not in bars:
+      what = member.name if len(found) > 1 else ""
+      bars[member.name] = ProgressBar(len(images), "images", what, done)
+    bars[member.name].update(done)
+
+  def show(result: "Result") -> None:
+    if result.name in bars:
+      bars[result.name].close()
+    print(f"{_in_words(result, protocol)}: {format_evaluation(result.metrics)}", flush=True)
+
+  return members.evaluate(
+    found, parallel.make_mesh(), images, protocol, on_images=advance, on_member=show
+  )
+
+
+def _in_words(result: "Result", protocol: "EvaluationProtocol") -> str:
   crop = result.preprocessing.crop
+  place = f"central {crop.central_fraction:.4g}"
+  if protocol.crops.number in (12, 144):  # they have scales instead
+    place = protocol.crops.in_words(crop.image_size)
   return (
     f"{result.name} step {result.step}, {crop.image_size} pixels, {crop.resize}, "
-    f"{crop.interpolation}, central {crop.central_fraction:.4g}"
+    f"{crop.interpolation}, {place}"
   )
+
+
+def _print(
+  found: "Sequence[Member]",
+  ensemble: "Ensemble",
+  data: "ml_collections.ConfigDict",
+  protocol: "EvaluationProtocol",
+) -> None:
+  """The ensemble, if there is one, and the papers' errors by the same number of crops."""
+  from speedpaper_jax.papers import printed_errors
+  from speedpaper_jax.training.progress import format_evaluation
+
+  if len(found) > 1:
+    print(f"ensemble: {format_evaluation(ensemble.metrics)}")
+    print("\n".join(_curve(ensemble)), flush=True)
+  if re.split("[/:]", data.name)[0] != "imagenet2012" or not data.eval_split.startswith("valid"):
+    return
+  number = protocol.crops.number
+  names = [member.description.name for member in found]
+  rows = [(row.source, row.images, row.top1, row.top5) for row in printed_errors.of(names, number)]
+  if not rows:
+    return
+  top1, top5 = (f"{100 * (1 - ensemble.metrics[name]):.2f}" for name in ("top1", "top5"))
+  here = ("this evaluation", f"{ensemble.metrics['count']:,}", top1, top5)
+  print(f"errors by {number} crop{'s' * (number > 1)} in percent   images   top-1   top-5")
+  for source, images, *errors in (here, *rows):
+    print(f"{source:30}  {images:>6}  {errors[0]:>6}  {errors[1]:>6}")
 
 
 def _curve(ensemble: "Ensemble") -> list[str]:
@@ -250,11 +293,65 @@ def _curve(ensemble: "Ensemble") -> list[str]:
   return [f"top-1 error of {of}:", "members  subsets     mean   lowest  highest", *rows]
 
 
-def _crops(options: argparse.Namespace) -> Any:
-  """What makes of the central crop the crops that are averaged."""
-  from speedpaper_jax.data.ten_crops import TenCrops
+def _content(
+  ensemble: "Ensemble",
+  data: "ml_collections.ConfigDict",
+  options: argparse.Namespace,
+  protocol: "EvaluationProtocol",
+) -> Mapping[str, Any]:
+  """Of the file of `--json`; of one network all side by side."""
+  what: dict[str, Any] = {
+    "data": data.name,
+    "split": data.eval_split,
+    "crops": options.crops,
+    "weights": "raw" if options.raw_weights else "averaged",
+  }
+  if options.crops in (12, 144):
+    what["scales"] = protocol.crops.scales
+  if len(ensemble.members) > 1:
+    return {**what, **ensemble.to_json()}
+  return {**what, **ensemble.members[0].to_json()}
 
-  return TenCrops if options.crops == 10 else lambda crop: crop
+
+def _write_classes(path: pathlib.Path, ensemble: "Ensemble") -> None:
+  from speedpaper_jax.inference import per_class
+
+  names = _class_names(ensemble)
+  output_files.write(path, per_class.as_csv(ensemble.average, ensemble.right, names))
+
+
+def _draw_worst(
+  path: pathlib.Path, ensemble: "Ensemble", images: "Split", member: "Member"
+) -> None:
+  """As the first member sees them by one crop."""
+  import numpy as np
+
+  from speedpaper_jax.inference import worst_images
+  from speedpaper_jax.reports import mistakes
+
+  worst = worst_images.look_at(
+    ensemble.average,
+    ensemble.right,
+    ensemble.numbers,
+    images,
+    member.description.preprocessing.crop,
+    _WORST_IMAGES,
+  )
+  if not worst:
+    inform(f"There is no mistake, and nothing to draw in '{path}'.")
+    return
+  names = _class_names(ensemble)
+  titles = [
+    mistakes.title(names[each.own], names[each.taken], f"{each.probability:.1%}") for each in worst
+  ]
+  mistakes.write(path, np.stack([each.pixels for each in worst]), titles)
+
+
+def _class_names(ensemble: "Ensemble") -> list[str]:
+  """In English where they are ImageNet's, on one line each."""
+  from speedpaper_jax.data.imagenet_classes import english_name
+
+  return [printable(english_name(name)) for name in ensemble.class_names]
 
 
 def _write(path: pathlib.Path | None, write: Callable[[pathlib.Path], None]) -> None:

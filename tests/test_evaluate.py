@@ -56,20 +56,42 @@ def assert_same(result, expected):
   assert {**result, **expected, "loss": 0} == {**result, "loss": 0}
 
 
+def answer_always(monkeypatch, value):
+  """All log-probabilities are of this value."""
+
+  def pieces(self, variables, *arguments):
+    yield 2, evaluation.Answers(np.arange(2), np.zeros(2, int), np.full((2, 10), value))
+
+  monkeypatch.setattr(evaluation.Evaluator, "pieces", pieces)
+
+
 def test_reproduces_the_summary(trained, run_evaluate, capsys):
   path, expected = trained
   result = run_evaluate(path)
-  what = {"step": 12, "data": "digits", "split": "test", "crops": 1}
-  assert result == what | expected
-  assert capsys.readouterr().out.startswith(f"{path} step 12, digits test:\ntop1 ")
+  description = json.loads((path / "model.json").read_text())
+  assert result == {
+    "name": str(path),
+    "step": 12,
+    "preprocessing": description["preprocessing"],
+    "data": "digits",
+    "split": "test",
+    "crops": 1,
+    "weights": "averaged",
+    **expected,
+    "loss": pytest.approx(expected["loss"], rel=1e-14),
+  }
+  assert capsys.readouterr().out.startswith(
+    f"digits test:\n{path} step 12, 16 pixels, squash, bilinear, central 1: top1 "
+  )
 
 
-@pytest.mark.parametrize("loss", [np.nan, np.inf])
-def test_a_loss_that_is_no_number_is_no_result(trained, run_evaluate, monkeypatch, tmp_path, loss):
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_answers_that_are_no_numbers_are_no_result(
+  trained, run_evaluate, monkeypatch, tmp_path, value
+):
   path, _ = trained
-  metrics = {"top1": 0.1, "top5": 0.5, "loss": loss, "count": 360}
-  monkeypatch.setattr(evaluation.Evaluator, "__call__", lambda self, variables: metrics)
-  with pytest.raises(UserError, match=f"The loss is {loss}: the network's answers to some images"):
+  answer_always(monkeypatch, value)
+  with pytest.raises(UserError, match=f"The answers of '{path}' to some images are no finite"):
     run_evaluate(path)
   assert not (tmp_path / "result.json").exists()
 
@@ -194,7 +216,7 @@ class TestTenCrops:
     data = f"--data_dir={scratch / 'data'}"
     one = self.evaluate(run_evaluate, tmp_path, crop, data)
     ten = self.evaluate(run_evaluate, tmp_path, crop, data, "--crops=10")
-    assert ", digits test, 10 crops:\ntop1 " in capsys.readouterr().out
+    assert "digits test, 10 crops:\n" in capsys.readouterr().out
     assert (one["crops"], ten["crops"]) == (1, 10)
     assert ten["count"] == one["count"] == 355
     assert ten["loss"] != one["loss"]
@@ -411,7 +433,8 @@ class TestSeveral:
     mean, labels = saved["probabilities"].astype(np.float64).mean(0), saved["labels"]
     errors = np.mean(saved["probabilities"].argmax(-1) != labels, -1)
     together = np.mean(mean.argmax(-1) != labels)
-    assert result.keys() == {"data", "split", "crops", "members", "ensemble", "by_count"}
+    what = {"data", "split", "crops", "weights"}
+    assert result.keys() == {*what, "members", "ensemble", "by_count"}
     assert (result["data"], result["split"], result["crops"]) == ("digits", "test", crops)
     assert result["ensemble"] == {
       "top1": pytest.approx(1 - together),
@@ -521,10 +544,7 @@ class TestSeveral:
     assert errors.count("1 of the 8 images cannot be decoded") == 1
 
   def test_answers_that_are_no_numbers_are_refused(self, two, run_evaluate, data, monkeypatch):
-    def probabilities(self, variables, crops):
-      return evaluation.Probabilities(np.arange(2), np.zeros(2, int), np.full((2, 10), np.nan))
-
-    monkeypatch.setattr(evaluation.Evaluator, "probabilities", probabilities)
+    answer_always(monkeypatch, np.nan)
     with pytest.raises(UserError, match=f"The answers of '{two[0]}' to some images are no finite"):
       run_evaluate(*map(str, two), data)
 
@@ -562,14 +582,12 @@ class TestSeveral:
 
 class TestMistakes:
   def test_a_network_of_features(self, trained, run_evaluate, monkeypatch):
-    load = model_directory.load
+    load = model_directory.load_description
 
-    def load_features(*arguments):
-      model = load(*arguments)
-      description = dataclasses.replace(model.description, num_classes=0, class_names=())
-      return dataclasses.replace(model, description=description)
+    def load_features(path):
+      return dataclasses.replace(load(path), num_classes=0, class_names=())
 
-    monkeypatch.setattr(model_directory, "load", load_features)
+    monkeypatch.setattr(model_directory, "load_description", load_features)
     with pytest.raises(UserError, match="gives features, not classes"):
       run_evaluate(trained[0])
 

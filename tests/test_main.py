@@ -100,7 +100,7 @@ class TestEntryPoint:
     [
       (UserError("It is wrong."), 1, "error: It is wrong.\n"),
       (
-        Interrupted("SIGTERM", 3, START_AGAIN),
+        Interrupted("SIGTERM", "step 3", START_AGAIN),
         75,
         "Stopped by SIGTERM after step 3. The same command with the same --workdir continues.\n",
       ),

@@ -76,8 +76,7 @@ def run(
     _leave(1)
   except Interrupted as interrupted:
     _part()
-    message = f"{interrupted} The same command with the same --workdir continues."
-    _leave(interrupted.exit_status, message)
+    _leave(interrupted.exit_status, f"{interrupted} {interrupted.continues}")
   except BrokenPipeError:
     _leave(128 + signal.SIGPIPE)
   except OSError as error:

@@ -118,6 +118,19 @@ class EvaluationCrop:
     short = self.resized_side
     if self.resize == "squash":
       return self._resize(rgb, short, short)
+    return self.with_short_side(rgb, short)
+
+  def with_short_side(self, rgb: Image.Image, short: int) -> np.ndarray:
+    """Resizes all of an image, keeping its aspect.
+
+    Args:
+      rgb: the image.
+      short: its short side afterwards, in pixels.
+
+    Returns:
+      RGB `[H', W', 3]` of `dtype`. Of a line more than a hundred times as long as it is wide it is
+      the middle.
+    """
     rgb = _shortened(rgb)
     long = int(short * max(rgb.size) / min(rgb.size))
     width, height = (short, long) if rgb.width <= rgb.height else (long, short)
@@ -128,6 +141,12 @@ class EvaluationCrop:
     if self.interpolation in _SAMPLED:
       return sampling.resize(np.asarray(rgb), height, width, _SAMPLED[self.interpolation])
     return np.asarray(rgb.resize((width, height), _ANTIALIASED[self.interpolation]))
+
+  def resize_pixels(self, pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resizes pixels `[H, W, 3]` of `dtype` to `[side, side, 3]`."""
+    if self.interpolation in _SAMPLED:
+      return sampling.resize(pixels, side, side, _SAMPLED[self.interpolation])
+    return self._resize(Image.fromarray(pixels), side, side)
 
 
 def _shortened(rgb: Image.Image) -> Image.Image:

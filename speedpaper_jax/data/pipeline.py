@@ -21,6 +21,8 @@ from speedpaper_jax.errors import UserError, warn
 
 # Enough rows to hide what a thread costs, few enough to spread a large batch over many threads.
 _ROWS_PER_PART = 32
+# Threads hold about one part each, and large hosts have hundreds; 144 crops of an image are 13 MB.
+_BYTES_PER_PART = 2**25
 
 
 class Crop(Protocol):
@@ -110,7 +112,8 @@ def train_batches(
     return examples[start + _global_row(index, rows, host_index, host_count)]
 
   endless = sys.maxsize // (2 * batch_size) * rows
-  return _batches(grain.MapDataset.range(endless).map(row), rows, split)
+  row_bytes = image_size**2 * 3
+  return _batches(grain.MapDataset.range(endless).map(row), rows, split, row_bytes)
 
 
 def eval_batches(
@@ -118,10 +121,11 @@ def eval_batches(
   *,
   crop: Crop,
   batch_size: int,
+  start: int = 0,
   host_index: int = 0,
   host_count: int = 1,
 ) -> grain.DatasetIterator:
-  """The whole split once, in its own order, in ceil(N / batch_size) batches.
+  """The whole split once, in its own order, in ceil((N - start) / batch_size) batches.
 
   The last batch is filled with rows of zero image, label and mask.
 
@@ -129,6 +133,7 @@ def eval_batches(
     split: the data.
     crop: what is done to each image.
     batch_size: rows of the global batch, over all hosts.
+    start: images that are passed over.
     host_index: whose rows to return.
     host_count: hosts that share each batch; each reads a contiguous part of it.
 
@@ -141,13 +146,14 @@ def eval_batches(
   rows = _rows_per_host(split, batch_size, host_count)
 
   def row(index: int) -> Row:
-    position = _global_row(index, rows, host_index, host_count)
+    position = start + _global_row(index, rows, host_index, host_count)
     if position >= len(split):
       return _empty_example(crop.shape, crop.dtype)
     return _example(split, position, crop.shape, crop.dtype, crop)
 
-  batches = math.ceil(len(split) / batch_size)
-  return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split)
+  batches = math.ceil((len(split) - start) / batch_size)
+  row_bytes = math.prod(crop.shape) * np.dtype(crop.dtype).itemsize
+  return _batches(grain.MapDataset.range(batches * rows).map(row), rows, split, row_bytes)
 
 
 def _example(
@@ -198,9 +204,13 @@ def _empty_example(shape: tuple[int, ...], dtype: type[np.generic]) -> Row:
   return {"image": image, "label": np.int32(0), "mask": np.float32(0)}
 
 
-def _batches(rows: grain.MapDataset, batch_size: int, split: Split) -> grain.DatasetIterator:
+def _batches(
+  rows: grain.MapDataset, batch_size: int, split: Split, row_bytes: int
+) -> grain.DatasetIterator:
   # Threads make parts of a batch: whole batches where they are small, many threads on large ones.
   part = math.gcd(batch_size, _ROWS_PER_PART)
+  while part % 2 == 0 and part * row_bytes > _BYTES_PER_PART:
+    part //= 2
   parts = batch_size // part
   # Where the work is a few microseconds of Python a row, more threads only wait for each other.
   threads = 1 if in_memory(split.records) else os.cpu_count() or 1

@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from speedpaper_jax.distributed import interrupts
-from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted, StopSignal
+from speedpaper_jax.distributed.interrupts import CONTINUES, START_AGAIN, Interrupted, StopSignal
 from speedpaper_jax.errors import UserError
 
 PyTree = Any
@@ -294,13 +294,13 @@ class StopNotice:
   def reader_left(self) -> None:
     """The run goes on: a launcher would start it again, without a reader."""
 
-  def requested(self, step: int) -> Interrupted | None:
-    """What to raise, once `step` is saved, if all are to stop; else None.
+  def requested(self, place: str, continues: str = CONTINUES) -> Interrupted | None:
+    """What to raise, once all up to `place` is saved, if all are to stop; else None.
 
     To be asked equally often in all processes: JAX lets all of them stop at the same question.
     """
     if multihost_utils.reached_preemption_sync_point(next(_questions)):
-      return Interrupted("a notice to all processes", step, START_AGAIN)
+      return Interrupted("a notice to all processes", place, START_AGAIN, continues)
     return None
 
 

@@ -14,17 +14,22 @@ from typing import Protocol
 START_AGAIN = os.EX_TEMPFAIL
 
 
+CONTINUES = "The same command with the same --workdir continues."
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error
   """A run was asked to stop and has saved its state.
 
   Attributes:
     exit_status: of the process.
+    continues: what to do to go on, in a sentence.
   """
 
-  def __init__(self, cause: str, step: int, exit_status: int) -> None:
-    """Keeps by what it was stopped, and the step that was saved."""
-    super().__init__(f"Stopped by {cause} after step {step}.")
+  def __init__(self, cause: str, place: str, exit_status: int, continues: str = CONTINUES) -> None:
+    """Keeps by what it was stopped, and up to which place, such as "step 12", all is saved."""
+    super().__init__(f"Stopped by {cause} after {place}.")
     self.exit_status = exit_status
+    self.continues = continues
 
 
 class Stopping(Protocol):
@@ -85,12 +90,12 @@ class StopSignal:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
-  def requested(self, step: int) -> Interrupted | None:
-    """What to raise, once `step` is saved, if a signal has come; else None."""
+  def requested(self, place: str, continues: str = CONTINUES) -> Interrupted | None:
+    """What to raise, once all up to `place` is saved, if a signal has come; else None."""
     if self.number is None:
       return None
     # SIGTERM is how batch systems and clouds take a machine away, and a terminal may be lost by
     # accident; Ctrl-C and the end of a pipe are a person's wish.
     by_others = self.number in (signal.SIGTERM, signal.SIGHUP)
     status = START_AGAIN if by_others else 128 + self.number
-    return Interrupted(signal.Signals(self.number).name, step, status)
+    return Interrupted(signal.Signals(self.number).name, place, status, continues)

@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,57 +14,52 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 
+from speedpaper_jax.data.averaged_crops import ONE, AveragedCrops, Sheets
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.pipeline import Batch, Crop, eval_batches, train_batches
+from speedpaper_jax.data.pipeline import Batch, eval_batches, train_batches
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
-from speedpaper_jax.data.ten_crops import TenCrops
+from speedpaper_jax.data.windows import Windows
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
+from speedpaper_jax.inference.ensembles import Sums
+from speedpaper_jax.inference.right_classes import RightClasses
 from speedpaper_jax.models.batch_norm import recompute_population_statistics
 from speedpaper_jax.steps import build
-from speedpaper_jax.steps.step import (
-  make_answers_step,
-  make_eval_step,
-  make_moments_step,
-  make_probabilities_step,
-)
+from speedpaper_jax.steps.evaluation import make_answers_step, make_moments_step
 
 PyTree = Any
+TEN = AveragedCrops(10)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Answers:
-  """What a network says of each image of a split that can be decoded; arrays [N].
+  """What a network says of each image that can be decoded.
 
   Attributes:
-    numbers: of the images in the split.
-    label: their classes.
-    predicted: the most probable class.
-    probability: of the predicted class.
-    class_probability: of the image's own.
-  """
-
-  numbers: np.ndarray
-  label: np.ndarray
-  predicted: np.ndarray
-  probability: np.ndarray
-  class_probability: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Probabilities:
-  """What a network says of every class, for each image of a split that can be decoded.
-
-  Attributes:
-    numbers: [N], of the images in the split.
-    labels: [N], their classes.
-    values: [N, classes], float32; of several crops the mean.
+    numbers: int [N], of the images in the split, rising.
+    labels: int [N], their classes.
+    log_probabilities: float32 [N, classes], natural logarithms; of several crops of the mean.
   """
 
   numbers: np.ndarray
   labels: np.ndarray
-  values: np.ndarray
+  log_probabilities: np.ndarray
+
+  @classmethod
+  def join(cls, pieces: Sequence["Answers"]) -> "Answers":
+    """Those of all images; there is one piece at least."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    return cls(*(np.concatenate([getattr(each, name) for each in pieces]) for name in fields))
+
+  @property
+  def predicted(self) -> np.ndarray:
+    """The most probable class of each image, int [N]."""
+    return np.argmax(self.log_probabilities, -1)
+
+  def probability_of(self, classes: np.ndarray) -> np.ndarray:
+    """Of one class of each image, int [N]: float32 [N]."""
+    return np.exp(self.log_probabilities[np.arange(len(classes)), classes])
 
 
 class Evaluator:
@@ -78,6 +73,7 @@ class Evaluator:
     preprocessing: Preprocessing,
     eval_split: Split,
     train_split: Split | None = None,
+    among: np.ndarray | None = None,
   ) -> None:
     """Prepares the evaluation.
 
@@ -89,6 +85,7 @@ class Evaluator:
       eval_split: what to evaluate on.
       train_split: for the population statistics, where the config asks for them, and for
         `on_training_images`; else it may be None.
+      among: bool [num_classes], the classes that an image may be of; None for all.
     """
     self._config = config
     self._mesh = mesh
@@ -96,18 +93,21 @@ class Evaluator:
     self._eval_split = eval_split
     self._train_split = train_split
     if config.evaluate_ten_crops:
-      TenCrops(self._crop)  # an error now, and not after the last step
+      TEN.of(self._crop)  # an error now, and not after the last step
     normalization = preprocessing.normalization
-    self._answers_step = parallel.jit_on_mesh(make_answers_step(network, normalization), mesh)
-    self._eval_step = parallel.jit_on_mesh(make_eval_step(network, normalization), mesh)
-    probabilities_step = make_probabilities_step(network, normalization)
-    self._probabilities_step = parallel.jit_on_mesh(probabilities_step, mesh)
+
+    @functools.cache
+    def answers_step(crops: AveragedCrops) -> Callable[..., PyTree]:
+      step = make_answers_step(network, normalization, _windows(crops.of(self._crop)), among)
+      return parallel.jit_on_mesh(step, mesh)
+
+    self._answers_step = answers_step
     self._moments_step = parallel.jit_on_mesh(make_moments_step(network, normalization), mesh)
 
   def __call__(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
   ) -> dict[str, float]:
-    """Evaluates on the whole split.
+    """Evaluates on the whole split, one crop an image.
 
     Args:
       variables: `params` and `batch_stats`.
@@ -120,104 +120,96 @@ class Evaluator:
     Raises:
       UserError: no image can be decoded.
     """
-    return self._evaluate(variables, self._eval_split, self._crop, on_batch)
+    return self._metrics(variables, self._eval_split, ONE, on_batch)
 
   def on_ten_crops(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
   ) -> dict[str, float]:
     """The same with the mean of the probabilities of ten crops of each image."""
-    return self._evaluate(variables, self._eval_split, TenCrops(self._crop), on_batch)
-
-  def answers(
-    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
-  ) -> Answers:
-    """What the network says of each image; arguments and errors as of the evaluation."""
-    rows = self._rows(self._answers_step, variables, self._crop, on_batch)
-    return Answers(**rows)
-
-  def probabilities(
-    self,
-    variables: Mapping[str, PyTree],
-    crops: Callable[[EvaluationCrop], Crop] = lambda crop: crop,
-    on_batch: Callable[[], None] = lambda: None,
-  ) -> Probabilities:
-    """The probabilities of all classes for each image.
-
-    Args:
-      variables: `params` and `batch_stats`.
-      crops: makes of the preprocessing's crop the one or several that are averaged, such as
-        `TenCrops`.
-      on_batch: as of the evaluation.
-    """
-    crop = crops(self._crop)
-    rows = self._rows(self._probabilities_step, variables, crop, on_batch)
-    return Probabilities(rows["numbers"], rows["label"], rows["probabilities"])
-
-  def _rows(
-    self,
-    step: Callable[..., PyTree],
-    variables: Mapping[str, PyTree],
-    crop: Crop,
-    on_batch: Callable[[], None],
-  ) -> dict[str, np.ndarray]:
-    """What a step says of each image that can be decoded, with the images' `numbers`."""
-    rows: dict[str, list[np.ndarray]] = {}
-    for answers in self._each(step, variables, self._eval_split, crop, on_batch):
-      for name, values in jax.device_get(answers).items():
-        rows.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(values) for name, values in rows.items()}
-    numbers = np.flatnonzero(joined.pop("mask"))
-    return {"numbers": numbers, **{name: values[numbers] for name, values in joined.items()}}
+    return self._metrics(variables, self._eval_split, TEN, on_batch)
 
   def on_training_images(
     self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
   ) -> dict[str, float]:
     """The same on the training images: cropped for evaluation, not augmented."""
     assert self._train_split is not None
-    return self._evaluate(variables, self._train_split, self._crop, on_batch)
+    return self._metrics(variables, self._train_split, ONE, on_batch)
 
-  def _evaluate(
+  def answers(
+    self, variables: Mapping[str, PyTree], on_batch: Callable[[], None] = lambda: None
+  ) -> Answers:
+    """What the network says of each image, by one crop; arguments and errors as of `__call__`."""
+    return Answers.join([piece for _, piece in self.pieces(variables, on_batch=on_batch)])
+
+  def pieces(
+    self,
+    variables: Mapping[str, PyTree],
+    crops: AveragedCrops = ONE,
+    start: int = 0,
+    on_batch: Callable[[], None] = lambda: None,
+  ) -> Iterator[tuple[int, Answers]]:
+    """What the network says of the images, batch by batch.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      crops: of an image, whose probabilities are averaged.
+      start: images that are passed over; fewer than there are.
+      on_batch: as of `__call__`.
+
+    Yields:
+      The number of images that are passed now, and the answers to those since the last time.
+
+    Raises:
+      UserError: ten crops are all the same.
+    """
+    return self._pieces(variables, self._eval_split, crops, start, on_batch)
+
+  def _metrics(
     self,
     variables: Mapping[str, PyTree],
     split: Split,
-    crop: Crop,
+    crops: AveragedCrops,
     on_batch: Callable[[], None],
   ) -> dict[str, float]:
-    sums = list(self._each(self._eval_step, variables, split, crop, on_batch))
-    # Summed on the host in float64: in float32 a count is no longer exact beyond 2^24 images.
-    total = jax.tree.map(lambda *values: float(np.sum(values)), *jax.device_get(sums))
-    count = total.pop("count")
-    tell_left_out(int(count), split)
-    return {name: value / count for name, value in total.items()} | {"count": int(count)}
+    sums = Sums()
+    for _, piece in self._pieces(variables, split, crops, 0, on_batch):
+      sums += Sums.of(piece.log_probabilities, RightClasses.one_each(piece.labels))
+    tell_left_out(sums.count, split)
+    return sums.metrics()
 
-  def _each(
+  def _pieces(
     self,
-    step: Callable[..., PyTree],
     variables: Mapping[str, PyTree],
     split: Split,
-    crop: Crop,
+    crops: AveragedCrops,
+    start: int,
     on_batch: Callable[[], None],
-  ) -> Iterator[PyTree]:
-    """What a step gives for each batch of a split."""
+  ) -> Iterator[tuple[int, Answers]]:
+    """The answers to each batch, one batch late: the devices have their next one already."""
     if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
-    crops = math.prod(crop.shape[:-3])  # to an image; the devices have the memory for so many
+    crop = crops.of(self._crop)
+    windows = _windows(crop)
+    at_once = 1 if windows is None else windows.crops_of_a_sheet
+    rows = divisible_batch_size(-(-self._config.eval_batch_size // at_once), self._mesh)
     batches = eval_batches(
       split,
       crop=crop,
-      batch_size=divisible_batch_size(-(-self._config.eval_batch_size // crops), self._mesh),
+      batch_size=rows,
+      start=start,
       host_index=jax.process_index(),
       host_count=jax.process_count(),
     )
-    before = None
+    step, before = self._answers_step(crops), None
     with contextlib.closing(batches):  # `on_batch` may end it before the last batch
-      for batch in self._on_devices(batches):
-        result = step(variables, batch)
-        # At most two batches wait on the devices, whose memory they take.
-        jax.block_until_ready(before)
+      for first, batch in zip(itertools.count(start, rows), self._on_devices(batches)):
+        result = (first, step(variables, batch))
+        if before is not None:
+          yield first, _whole(*before)
         on_batch()
-        yield result
         before = result
+      if before is not None:
+        yield len(split), _whole(*before)
 
   def _population_statistics(self, variables: Mapping[str, PyTree]) -> PyTree:
     """Algorithm 2 over the first mini-batches of training."""
@@ -242,6 +234,17 @@ class Evaluator:
 
   def _on_devices(self, batches: Iterable[Batch]) -> Iterator[Any]:
     return (parallel.shard_batch(self._mesh, batch) for batch in batches)
+
+
+def _windows(crop: EvaluationCrop | Sheets) -> Windows | None:
+  return None if isinstance(crop, EvaluationCrop) else crop.windows
+
+
+def _whole(first: int, on_devices: PyTree) -> Answers:
+  """What a batch from image `first` on says of those that can be decoded."""
+  rows = jax.device_get(on_devices)
+  there = np.flatnonzero(rows["mask"])
+  return Answers(first + there, rows["label"][there], rows["log_probabilities"][there])
 
 
 def tell_left_out(count: int, split: Split) -> None:

@@ -18,7 +18,7 @@ from speedpaper_jax.inference.evaluation import divisible_batch_size
 from speedpaper_jax.inference.image_batches import image_batches
 from speedpaper_jax.inference.model_directory import LoadedModel
 from speedpaper_jax.models import features
-from speedpaper_jax.steps.step import make_features_step
+from speedpaper_jax.steps.evaluation import make_features_step
 
 
 def extract(

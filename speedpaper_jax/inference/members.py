@@ -15,22 +15,27 @@ import numpy as np
 from jax.sharding import Mesh
 
 from speedpaper_jax.compilation import freed_memory
-from speedpaper_jax.data import class_names, relabel
-from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.pipeline import Crop
+from speedpaper_jax.data import class_names, relabel, sources
+from speedpaper_jax.data.averaged_crops import ONE, AveragedCrops
 from speedpaper_jax.data.preprocessing import Preprocessing
-from speedpaper_jax.data.sources import Split, open_split
+from speedpaper_jax.data.sources import Split
 from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError, inform
-from speedpaper_jax.inference import ensembles, model_directory
+from speedpaper_jax.inference import ensembles, model_directory, unfinished
 from speedpaper_jax.inference.ensembles import ByCount
 from speedpaper_jax.inference.evaluation import (
+  Answers,
   Evaluator,
-  Probabilities,
   needs_population_statistics,
   tell_left_out,
 )
 from speedpaper_jax.inference.model_directory import ModelDescription
+from speedpaper_jax.inference.right_classes import RightClasses
+from speedpaper_jax.inference.unfinished import Unfinished
+
+PyTree = Any
+
+_CONTINUES = "The same command continues."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,27 @@ class Member:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluationProtocol:
+  """How networks are evaluated.
+
+  Attributes:
+    crops: of an image, whose probabilities are averaged.
+    batch_size: of the network, crops at a time; None for each member's own in evaluation.
+    averaged: whether to take the moving average of the weights where there is one.
+    among: names of the classes that an image may be of; None for all. The others' probabilities
+      are zero.
+    right: classes of each image, by their numbers among the images' own classes, of which any is
+      right; None for the label alone.
+  """
+
+  crops: AveragedCrops = ONE
+  batch_size: int | None = None
+  averaged: bool = True
+  among: Sequence[str] | None = None
+  right: Sequence[Sequence[int]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
   """What a member gives by itself.
 
@@ -70,6 +96,15 @@ class Result:
   preprocessing: Preprocessing
   metrics: dict[str, float]
 
+  def to_json(self) -> dict[str, Any]:
+    """All of it, the metrics side by side with the rest."""
+    return {
+      "name": self.name,
+      "step": self.step,
+      "preprocessing": self.preprocessing.to_json(),
+      **self.metrics,
+    }
+
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
@@ -77,55 +112,53 @@ class Ensemble:
 
   Attributes:
     members: what each gives by itself, in their order.
-    labels: [N], of the images that can be decoded.
-    probabilities: of each member float32 [N, classes], the classes in one order.
+    class_names: of the network's classes, in the order of the probabilities; may be empty.
+    numbers: int [N], of the images that can be decoded.
+    right: the classes that are right for each of these.
+    log_probabilities: of each member float32 [N, classes], the classes in one order.
   """
 
   members: Sequence[Result]
-  labels: np.ndarray
-  probabilities: Sequence[np.ndarray]
+  class_names: Sequence[str]
+  numbers: np.ndarray
+  right: RightClasses
+  log_probabilities: Sequence[np.ndarray]
+
+  @functools.cached_property
+  def average(self) -> np.ndarray:
+    """Logarithms of the mean of the probabilities, [N, classes]."""
+    if len(self.log_probabilities) == 1:
+      return self.log_probabilities[0]
+    return ensembles.average(self.log_probabilities)
 
   @functools.cached_property
   def metrics(self) -> dict[str, float]:
     """Of the mean of the probabilities, as of `ensembles.evaluate`."""
-    return ensembles.evaluate(ensembles.average(self.probabilities), self.labels)
+    return ensembles.evaluate(self.average, self.right)
 
   @functools.cached_property
   def by_count(self) -> list[ByCount]:
     """How the error falls with the number of members."""
-    return ensembles.by_count(self.probabilities, self.labels)
+    return ensembles.by_count(self.log_probabilities, self.right)
 
   def to_json(self) -> dict[str, Any]:
     """All results: `members`, `ensemble` and `by_count`."""
     return {
-      "members": [
-        {
-          "name": member.name,
-          "step": member.step,
-          "preprocessing": member.preprocessing.to_json(),
-          **member.metrics,
-        }
-        for member in self.members
-      ],
+      "members": [member.to_json() for member in self.members],
       "ensemble": self.metrics,
       "by_count": [dataclasses.asdict(row) for row in self.by_count],
     }
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """All that was averaged, for a file."""
-    names = [member.name for member in self.members]
-    return arrays(names, self.labels, self.probabilities)
+    """What a file of probabilities holds: those of each of the `members`, and the `labels`.
 
-
-def arrays(
-  names: Sequence[str], labels: np.ndarray, probabilities: Sequence[np.ndarray]
-) -> dict[str, np.ndarray]:
-  """What a file of probabilities holds: those of each of the `members`, and the `labels`."""
-  return {
-    "labels": labels,
-    "probabilities": np.stack(probabilities),
-    "members": np.array(names),
-  }
+    Of several right classes an image's label is the first.
+    """
+    return {
+      "labels": self.right.first,
+      "probabilities": np.exp(np.stack(self.log_probabilities)),
+      "members": np.array([member.name for member in self.members]),
+    }
 
 
 def read(
@@ -133,6 +166,8 @@ def read(
   path: pathlib.Path,
   step: int | None = None,
   trained_on: ml_collections.ConfigDict | None = None,
+  *,
+  statistics: str | None = None,
   **crop: Any,
 ) -> Member:
   """Reads what is known of a network without its weights.
@@ -142,6 +177,8 @@ def read(
     path: of its directory.
     step: of the checkpoint; None for the newest.
     trained_on: see `Member`; its config's own by default.
+    statistics: of batch normalization, "moving_average" or "population"; its config's own by
+      default.
     **crop: fields of `EvaluationCrop`; None for its own.
 
   Raises:
@@ -152,6 +189,7 @@ def read(
   hosts.from_main(lambda: model_directory.check_has_checkpoint(path))
   if not description.num_classes:
     raise UserError(f"The network in '{path}' gives features, not classes, to evaluate.")
+  config.batch_norm.inference = statistics or config.batch_norm.inference
   try:
     description = model_directory.describe_with_crop(config, description, **crop)
   except UserError as error:
@@ -163,19 +201,21 @@ def evaluate(
   members: Sequence[Member],
   mesh: Mesh,
   images: Split,
+  protocol: EvaluationProtocol | None = None,
   *,
-  batch_size: int | None = None,
-  crops: Callable[[EvaluationCrop], Crop] = lambda crop: crop,
+  on_images: Callable[[Member, int], None] = lambda member, done: None,
   on_member: Callable[[Result], None] = lambda result: None,
 ) -> Ensemble:
   """Evaluates networks one after the other, and averages their probabilities.
+
+  What is done is kept in the user's cache until all is, so that the same call continues.
 
   Args:
     members: one or more, of the same classes in whatever order.
     mesh: the devices.
     images: to evaluate on.
-    batch_size: images at a time; each member's own in evaluation by default.
-    crops: of an image, whose probabilities are averaged, see `Evaluator.probabilities`.
+    protocol: how; one crop and all classes by default.
+    on_images: is called with a member and the number of images that are done for it, now and then.
     on_member: is called for each result as soon as it is there.
 
   Returns:
@@ -184,31 +224,59 @@ def evaluate(
   Raises:
     UserError: the members know other classes, or than the images have; no image can be decoded; or
       an answer is no finite number.
+    Interrupted: a stop was requested; the same call continues.
   """
+  protocol = protocol or EvaluationProtocol()
   for member in members:
-    crops(member.description.preprocessing.crop)  # an error now, and not after the other members
+    protocol.crops.of(member.description.preprocessing.crop)  # an error now, not after the others
   names, orders = _match_classes(members)
-  images, note = relabel.by_name(images, names)
-  if note and hosts.is_main():
-    inform(f"Note: {note}")
+  images, protocol = _in_order_of(names, images, protocol)
+  done: list[Unfinished] = []
   results: list[Result] = []
-  probabilities: list[np.ndarray] = []
-  numbers = labels = np.zeros(0, np.int64)
+  log_probabilities: list[np.ndarray] = []
+  numbers = np.zeros(0, np.int64)
+  right = RightClasses.one_each(numbers)
   for member, order in zip(members, orders, strict=True):
-    step, answers = _answers(member, mesh, images, batch_size, crops)
+    step, answers, kept = _answers(member, order, mesh, images, protocol, on_images)
+    done.append(kept)
     if not results:
-      numbers, labels = answers.numbers, answers.labels
-      tell_left_out(len(labels), images)
+      numbers = answers.numbers
+      tell_left_out(len(numbers), images)
+      right = _right_classes(answers, protocol)
     elif not np.array_equal(answers.numbers, numbers):
       raise UserError(
         f"Of the images some can be read for one of '{members[0].name}' and '{member.name}' alone; "
         "see that nothing changes them, and give the same command again."
       )
-    probabilities.append(answers.values[:, order])
-    metrics = ensembles.evaluate(probabilities[-1], labels)
+    log_probabilities.append(answers.log_probabilities[:, order])
+    metrics = ensembles.evaluate(log_probabilities[-1], right)
     results.append(Result(member.name, step, member.description.preprocessing, metrics))
     on_member(results[-1])
-  return Ensemble(results, labels, probabilities)
+  for each in done:
+    each.remove()
+  return Ensemble(results, names, numbers, right, log_probabilities)
+
+
+def _in_order_of(
+  names: Sequence[str], images: Split, protocol: EvaluationProtocol
+) -> tuple[Split, EvaluationProtocol]:
+  """Images and right classes by the numbers that the networks give to the classes."""
+  relabelled, note = relabel.by_name(images, names)
+  if note and hosts.is_main():
+    inform(f"Note: {note}")
+  if protocol.right is None or relabelled is images:
+    return relabelled, protocol
+  numbers = class_names.positions(images.class_names, names)
+  assert numbers is not None  # else `by_name` has said so
+  right = [[numbers[label] for label in of_image] for of_image in protocol.right]
+  return relabelled, dataclasses.replace(protocol, right=right)
+
+
+def _right_classes(answers: Answers, protocol: EvaluationProtocol) -> RightClasses:
+  """Of the images that could be decoded."""
+  if protocol.right is None:
+    return RightClasses.one_each(answers.labels)
+  return RightClasses.several([protocol.right[number] for number in answers.numbers])
 
 
 def _match_classes(members: Sequence[Member]) -> tuple[Sequence[str], list[np.ndarray]]:
@@ -249,29 +317,88 @@ def _difference(network: ModelDescription, other: ModelDescription) -> str:
 
 def _answers(
   member: Member,
+  order: np.ndarray,
   mesh: Mesh,
   images: Split,
-  batch_size: int | None,
-  crops: Callable[[EvaluationCrop], Crop],
-) -> tuple[int, Probabilities]:
-  """The step of a member's checkpoint, and what it says."""
-  model = model_directory.load(member.path, mesh, member.step)
+  protocol: EvaluationProtocol,
+  on_images: Callable[[Member, int], None],
+) -> tuple[int, Answers, Unfinished]:
+  """The step of a member's checkpoint, what it says, and where that is kept."""
   config = member.config.copy_and_resolve_references()
-  config.eval_batch_size = batch_size or config.eval_batch_size
+  model = model_directory.load(
+    member.path,
+    mesh,
+    member.step,
+    averaged=protocol.averaged,
+    statistics=config.batch_norm.inference,
+  )
+  config.eval_batch_size = protocol.batch_size or config.eval_batch_size
   train_split = None
   if needs_population_statistics(config):
     data = member.trained_on
     train_split = hosts.in_all(
-      lambda: open_split(data.name, data.train_split, data.dir, data.split_seed)
+      lambda: sources.open_split(data.name, data.train_split, data.dir, data.split_seed)
     )
-  preprocessing = member.description.preprocessing
-  evaluator = Evaluator(model.network, config, mesh, preprocessing, images, train_split)
-  answers = evaluator.probabilities(model.variables, crops)
-  if not np.isfinite(answers.values).all():
+  among = _among(member, order, images, protocol)
+  evaluator = Evaluator(
+    model.network, config, mesh, member.description.preprocessing, images, train_split, among
+  )
+  kept = Unfinished(lambda: _digest(member, model.variables, images, protocol))
+  start, pieces = kept.restore()
+  if start and hosts.is_main():
+    inform(f"Continuing '{member.name}' after {start:,} of {len(images):,} images.")
+  done = start
+  with hosts.stop_requests() as stop:
+
+    def on_batch() -> None:
+      stopping = stop.requested(f"{done:,} of {len(images):,} images", _CONTINUES)
+      if stopping is not None:
+        kept.save(done)
+        raise stopping
+
+    if start < len(images):
+      for done, piece in evaluator.pieces(model.variables, protocol.crops, start, on_batch):
+        pieces.append(piece)
+        kept.add(piece, done)
+        on_images(member, done)
+    kept.end(done)
+  answers = Answers.join(pieces)
+  possible = slice(None) if among is None else np.flatnonzero(among)
+  if not np.isfinite(answers.log_probabilities[:, possible]).all():
+    kept.remove()
     raise UserError(
       f"The answers of '{member.name}' to some images are no finite numbers; choose another "
       "checkpoint, or leave it out."
     )
   jax.clear_caches()  # no other member has the same programs
   freed_memory.give_back()
-  return model.step, answers
+  return model.step, answers, kept
+
+
+def _among(
+  member: Member, order: np.ndarray, images: Split, protocol: EvaluationProtocol
+) -> np.ndarray | None:
+  """The classes that are possible, in the member's own order."""
+  if protocol.among is None:
+    return None
+  possible = class_names.positions(protocol.among, images.class_names)
+  if possible is None:
+    missing = class_names.missing(protocol.among, images.class_names)
+    raise UserError(f"The network has no class {class_names.listed(missing)}.")
+  mask = np.zeros(member.description.num_classes, bool)
+  mask[order[np.array(possible)]] = True
+  return mask
+
+
+def _digest(member: Member, variables: PyTree, images: Split, protocol: EvaluationProtocol) -> str:
+  """Of all that the member's answers depend on."""
+  config = member.config.to_dict()
+  return unfinished.digest(
+    variables,
+    config={section: config[section] for section in ("model", "batch_norm")},
+    trained_on=member.trained_on.to_dict(),
+    description=member.description.to_json(),
+    images=[images.records.digest(), *images.class_names],
+    crops=dataclasses.asdict(protocol.crops),
+    among=protocol.among and list(protocol.among),
+  )

@@ -163,7 +163,12 @@ def describe_with_crop(
 
 
 def load(
-  path: pathlib.Path, mesh: Mesh, step: int | None = None, *, averaged: bool = True
+  path: pathlib.Path,
+  mesh: Mesh,
+  step: int | None = None,
+  *,
+  averaged: bool = True,
+  statistics: str | None = None,
 ) -> LoadedModel:
   """Loads the newest whole checkpoint, or that of a step.
 
@@ -172,11 +177,14 @@ def load(
     mesh: the devices to put the variables on.
     step: None for the newest.
     averaged: whether to take the moving average where there is one, rather than what it is of.
+    statistics: of batch normalization in inference, as `config.batch_norm.inference` has them; the
+      run's own by default.
 
   Raises:
     UserError: a file is missing or damaged, a weight is not finite, or there is no checkpoint.
   """
   config, description = load_config(path), load_description(path)
+  config.batch_norm.inference = statistics or config.batch_norm.inference
   network = build.build_inference_model(config, description.num_classes, mesh)
   template = build.variables_template(config, network, mesh)
   directory = RunDirectory(path)

@@ -15,7 +15,7 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference.evaluation import divisible_batch_size
 from speedpaper_jax.inference.image_batches import empty_batch, image_batches
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
-from speedpaper_jax.steps.step import make_predict_step
+from speedpaper_jax.steps.evaluation import make_predict_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """What a network says of each held-out image, kept with its run for the report."""
 
-import contextlib
-
 import numpy as np
 
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.sources import Split
+from speedpaper_jax.inference import worst_images
 from speedpaper_jax.inference.evaluation import Answers
+from speedpaper_jax.inference.right_classes import RightClasses
 from speedpaper_jax.storage.run_directory import MOST_MISTAKES, PREDICTIONS, RunDirectory
 
 
@@ -28,26 +27,26 @@ def record(
   Raises:
     UserError: the directory cannot be written.
   """
-  wrong = np.flatnonzero(answers.predicted != answers.label)
-  worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES]
-  shown: dict[int, int] = {}
-  pixels = np.zeros((len(worst), *crop.shape), np.uint8)
-  for place in worst.tolist():
-    # A file may have gone since the evaluation, which is no reason to lose a run's result.
-    with contextlib.suppress(DecodeError):
-      image = crop(split.records[int(answers.numbers[place])]["image"])
-      pixels[len(shown)] = np.clip(np.round(image), 0, 255)
-      shown[place] = len(shown)
+  predicted = answers.predicted
+  probability = answers.probability_of(predicted)
+  class_probability = answers.probability_of(answers.labels)
+  right = RightClasses.one_each(answers.labels)
+  worst = worst_images.find(answers.log_probabilities, right, MOST_MISTAKES).tolist()
+  # A file may have gone since the evaluation, which is no reason to lose a run's result.
+  found = worst_images.pixels(split, answers.numbers[worst], crop)
+  seen = [place for place in worst if int(answers.numbers[place]) in found]
+  shown = {place: row for row, place in enumerate(seen)}
   images = [
     {
       "name": split.records.short_name(int(number)),
-      "class": int(answers.label[place]),
-      "predicted": int(answers.predicted[place]),
-      "probability": float(answers.probability[place]),
-      "class_probability": float(answers.class_probability[place]),
+      "class": int(answers.labels[place]),
+      "predicted": int(predicted[place]),
+      "probability": float(probability[place]),
+      "class_probability": float(class_probability[place]),
       **({"shown": shown[place]} if place in shown else {}),
     }
     for place, number in enumerate(answers.numbers)
   ]
-  directory.write_arrays({"mistake_pixels": pixels[: len(shown)]})
+  nothing = np.zeros((0, *crop.shape), np.uint8)
+  directory.write_arrays({"mistake_pixels": np.stack(list(found.values())) if found else nothing})
   directory.write(PREDICTIONS, {"step": step, "images": images})

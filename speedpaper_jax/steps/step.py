@@ -1,4 +1,4 @@
-"""One step of training and of evaluation, as pure functions of state and batch."""
+"""One step of training, as a pure function of state and batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
-from speedpaper_jax.models import features, heads, layer_names
+from speedpaper_jax.models import layer_names
 from speedpaper_jax.models.batch_norm import row_mask
 from speedpaper_jax.models.features import AUX_LOGITS
 from speedpaper_jax.steps import optim
@@ -267,134 +267,3 @@ def make_train_step(
     return state, metrics
 
   return train_step
-
-
-def make_eval_step(
-  model: nn.Module, normalization: Normalization = DEFAULT
-) -> Callable[[Mapping[str, PyTree], Batch], Metrics]:
-  """Builds `eval_step(variables, batch) → metrics`, sums over the valid rows of the batch.
-
-  The images may be several crops each, [N, crops, H, W, C]; their probabilities are averaged.
-  """
-
-  def eval_step(variables: Mapping[str, PyTree], batch: Batch) -> Metrics:
-    return example_metrics(_logits_of_images(model, normalization, variables, batch), batch)
-
-  return eval_step
-
-
-def make_probabilities_step(
-  model: nn.Module, normalization: Normalization = DEFAULT
-) -> Callable[[Mapping[str, PyTree], Batch], dict[str, jax.Array]]:
-  """Builds `probabilities_step(variables, batch) → answers`.
-
-  They are `mask` and `label` [N] of the batch, and `probabilities` float32 [N, num_classes]. The
-  images may be several crops each, as of `make_eval_step`.
-  """
-
-  def probabilities_step(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, jax.Array]:
-    logits = _logits_of_images(model, normalization, variables, batch)
-    return {
-      "mask": batch["mask"],
-      "label": batch["label"],
-      "probabilities": jax.nn.softmax(logits).astype(jnp.float32),
-    }
-
-  return probabilities_step
-
-
-def _logits_of_images(
-  model: nn.Module, normalization: Normalization, variables: Mapping[str, PyTree], batch: Batch
-) -> jax.Array:
-  """[N, num_classes]; of several crops the logarithm of the mean of their probabilities."""
-  images = normalization.apply(batch["image"])
-  crops = images.reshape(-1, *images.shape[-3:])
-  logits: Any = model.apply(variables, crops, train=False)
-  if images.ndim == crops.ndim:
-    return logits
-  of_each = jax.nn.log_softmax(logits).reshape(*images.shape[:2], -1)
-  return jax.nn.logsumexp(of_each, 1) - jnp.log(images.shape[1])
-
-
-def make_answers_step(
-  model: nn.Module, normalization: Normalization = DEFAULT
-) -> Callable[[Mapping[str, PyTree], Batch], dict[str, jax.Array]]:
-  """Builds `answers_step(variables, batch) → answers`, arrays [N].
-
-  They are `mask` and `label` of the batch, the `predicted` class, its `probability`, and
-  `class_probability`, the label's.
-  """
-
-  def answers_step(variables: Mapping[str, PyTree], batch: Batch) -> dict[str, jax.Array]:
-    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
-    probabilities = jax.nn.softmax(logits)
-    labels = batch["label"]
-    return {
-      "mask": batch["mask"],
-      "label": labels,
-      "predicted": jnp.argmax(probabilities, -1),
-      "probability": jnp.max(probabilities, -1),
-      "class_probability": jnp.take_along_axis(probabilities, labels[:, None], -1)[:, 0],
-    }
-
-  return answers_step
-
-
-def make_predict_step(
-  model: nn.Module, normalization: Normalization = DEFAULT
-) -> Callable[[Mapping[str, PyTree], Mapping[str, jax.Array]], jax.Array]:
-  """Builds `predict_step(variables, batch) → probabilities [N, num_classes]`."""
-
-  def predict_step(variables: Mapping[str, PyTree], batch: Mapping[str, jax.Array]) -> jax.Array:
-    logits: Any = model.apply(variables, normalization.apply(batch["image"]), train=False)
-    return jax.nn.softmax(logits)
-
-  return predict_step
-
-
-def make_features_step(
-  model: nn.Module,
-  normalization: Normalization,
-  stage: str | None = None,
-  *,
-  pooled: bool = True,
-) -> Callable[[Mapping[str, PyTree], Mapping[str, jax.Array]], jax.Array]:
-  """Builds `features_step(variables, batch) → features`, at least float32.
-
-  Args:
-    model: the network.
-    normalization: of its input.
-    stage: whose maps; None for what the softmax layer sees, [N, C].
-    pooled: whether to take the mean over a stage's maps, [N, C], rather than them, [N, H, W, C].
-  """
-
-  def features_step(variables: Mapping[str, PyTree], batch: Mapping[str, jax.Array]) -> jax.Array:
-    inputs = normalization.apply(batch["image"])
-    if stage is None:
-      pooled_features: Any = model.clone(num_classes=0).apply(variables, inputs, train=False)
-      return pooled_features
-    maps = heads.at_least_float32(features.extract_features(model, variables, inputs)[stage])
-    return jnp.mean(maps, (1, 2)) if pooled else maps
-
-  return features_step
-
-
-def make_moments_step(
-  model: nn.Module, normalization: Normalization = DEFAULT
-) -> Callable[[Mapping[str, PyTree], Batch], PyTree]:
-  """Builds `moments_step(variables, batch) → batch_moments`, for Algorithm 2.
-
-  Dropout draws from a fixed key; in FaceNet's head alone it comes before a batch normalization.
-  """
-
-  def moments_step(variables: Mapping[str, PyTree], batch: Batch) -> PyTree:
-    _, updated = model.apply(
-      {**variables, **row_mask(batch["mask"])},
-      normalization.apply(batch["image"]),
-      train=True,
-      mutable=["batch_moments"],
-      rngs={"dropout": jax.random.key(0)},
-    )
-    return updated.get("batch_moments", {})  # of what is frozen there are none
-
-  return moments_step

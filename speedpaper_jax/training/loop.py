@@ -108,7 +108,7 @@ class Loop:
       self.clock.start_window()
       for step in range(first_step + 1, plan.total_steps + 1):
         state = self._step(step, state, batches)
-        stopping = stop.requested(step)
+        stopping = stop.requested(f"step {step}")
         last = step == plan.total_steps or stopping is not None
         metrics = None
         if plan.checkpoint_every.due(step) or last:
@@ -241,7 +241,7 @@ class Loop:
 
     def on_batch() -> None:
       self.watchdog.doing(f"evaluating after step {step}")
-      if (stopping := stop.requested(step)) is not None:
+      if (stopping := stop.requested(f"step {step}")) is not None:
         self._save(step, state)
         raise self._stopped(stopping)
 

@@ -42,6 +42,8 @@ VALUE = {
   "--dtype": "float32",
   "speedpaper_jax.features --dtype": "bfloat16",
   "--interpolation": "bilinear_tensorflow1",
+  "--scales": "grown",
+  "--statistics": "population",
   "--to": "torch",
 }
 # "  --model NAME   such as inception_v4": the flag, what stands for its values, what it means.

@@ -80,7 +80,7 @@ def test_a_reader_that_has_left_stops_a_run_that_saves_its_state(unread):
   with StopSignal() as stop:
     print("a", file=unread, flush=True)
     print("b", file=unread, flush=True)
-    interrupted = stop.requested(3)
+    interrupted = stop.requested("step 3")
   assert str(interrupted) == "Stopped by SIGPIPE after step 3."
   assert interrupted.exit_status == 128 + signal.SIGPIPE
 

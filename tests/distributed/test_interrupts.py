@@ -82,9 +82,9 @@ def test_former_handlers_come_back():
 def test_message_and_status(number, status):
   """A launcher starts again what it has stopped, and leaves alone what a person has."""
   with StopSignal() as stop:
-    assert stop.requested(6) is None
+    assert stop.requested("step 6") is None
     os.kill(os.getpid(), number)
-    interrupted = stop.requested(7)
+    interrupted = stop.requested("step 7")
   assert str(interrupted) == f"Stopped by {number.name} after step 7."
   assert interrupted.exit_status == status
 

@@ -93,7 +93,7 @@ class TestRun:
 
     def run_until_the_third(config, directory):
       if next(calls) == 3:
-        raise Interrupted("a test", 3, 130)
+        raise Interrupted("a test", "step 3", 130)
       return run(config, directory)
 
     monkeypatch.setattr(train, "run", run_until_the_third)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.data import averaged_crops
 from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.averaged_crops import AveragedCrops
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.data.pipeline import train_batches
@@ -18,7 +20,7 @@ from speedpaper_jax.data.sources import Split
 from speedpaper_jax.data.ten_crops import TenCrops
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference.evaluation import Evaluator, divisible_batch_size
+from speedpaper_jax.inference.evaluation import Answers, Evaluator, divisible_batch_size
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.steps import build
 
@@ -54,13 +56,15 @@ def make_split(seed, count):
   return Split(records, num_classes=CLASSES, class_names=tuple("abcdefgh"))
 
 
-def make_variables():
+def make_variables(kernel_scale=1.0):
   generator = np.random.default_rng(2)
   return {
     "params": {
       "batch_norm": {"scale": jnp.full(3, 1.5), "bias": jnp.full(3, 0.5)},
       "logits": {
-        "kernel": jnp.asarray(generator.normal(size=(SIZE * SIZE * 3, CLASSES)), jnp.float32),
+        "kernel": jnp.asarray(
+          kernel_scale * generator.normal(size=(SIZE * SIZE * 3, CLASSES)), jnp.float32
+        ),
         "bias": jnp.zeros(CLASSES),
       },
     },
@@ -113,11 +117,15 @@ def networks(monkeypatch):
   return configs
 
 
-def make_evaluator(config, split, normalization=DEFAULT, crop=WHOLE):
+def cut(crops, image):
+  return crops.windows.cut(crops(image))
+
+
+def make_evaluator(config, split, normalization=DEFAULT, crop=WHOLE, among=None):
   preprocessing = Preprocessing(crop, normalization)
   mesh, train_split = parallel.make_mesh(), make_split(0, TRAIN_COUNT)
   network = build.build_inference_model(config, split.num_classes, mesh)
-  return Evaluator(network, config, mesh, preprocessing, split, train_split)
+  return Evaluator(network, config, mesh, preprocessing, split, train_split, among)
 
 
 def evaluate(config, split, variables=None, normalization=DEFAULT):
@@ -177,7 +185,7 @@ def test_probabilities_of_ten_crops_are_averaged(config, eval_batch_size):
   split, crop = make_split(1, EVAL_COUNT), EvaluationCrop(SIZE, 0.6)
   config.eval_batch_size = eval_batch_size
   variables = make_variables()
-  crops = np.stack([TenCrops(crop)(record["image"]) for record in split.records])
+  crops = np.stack([cut(TenCrops(crop), record["image"]) for record in split.records])
   log_p = log_probabilities(variables, crops.reshape(-1, SIZE, SIZE, 3), config.batch_norm.epsilon)
   p = np.exp(log_p).reshape(EVAL_COUNT, 10, CLASSES).mean(1)
   labels = np.array([record["label"] for record in split.records])
@@ -215,31 +223,69 @@ def test_answers_are_what_is_said_of_each_image(config, eval_batch_size):
 
   answers = make_evaluator(config, split).answers(make_variables())
   np.testing.assert_array_equal(answers.numbers, whole)
-  np.testing.assert_array_equal(answers.label, labels[whole])
+  np.testing.assert_array_equal(answers.labels, labels[whole])
   np.testing.assert_array_equal(answers.predicted, p.argmax(1))
-  np.testing.assert_allclose(answers.probability, p.max(1), rtol=1e-5)
+  np.testing.assert_allclose(answers.probability_of(answers.predicted), p.max(1), rtol=1e-5)
   of_labels = p[np.arange(len(whole)), labels[whole]]
-  np.testing.assert_allclose(answers.class_probability, of_labels, rtol=1e-4)
+  np.testing.assert_allclose(answers.probability_of(answers.labels), of_labels, rtol=1e-4)
+
+
+def image_by_image(variables, split, crops, config, numbers):
+  """The mean of the crops' probabilities of some images, by the network uncompiled."""
+  of_crop = crops.of(EvaluationCrop(SIZE, 0.6))
+  for number in numbers:
+    image = split.records[number]["image"]
+    each = [of_crop(image)] if crops.number == 1 else cut(of_crop, image)
+    assert len(each) == crops.number
+    yield np.exp(log_probabilities(variables, np.array(each), config.batch_norm.epsilon)).mean(0)
 
 
 @pytest.mark.parametrize("eval_batch_size", [8, 100])
-@pytest.mark.parametrize("crops", [lambda crop: crop, TenCrops])
-def test_probabilities_are_those_of_each_image(config, eval_batch_size, crops):
-  split, crop = make_split(1, EVAL_COUNT), EvaluationCrop(SIZE, 0.6)
+@pytest.mark.parametrize("number", averaged_crops.NUMBERS)
+def test_probabilities_are_those_of_a_loop_over_images_and_crops(config, number, eval_batch_size):
+  split, crops = make_split(1, EVAL_COUNT), AveragedCrops(number)
   config.eval_batch_size = eval_batch_size
-  images = np.stack([crops(crop)(record["image"]) for record in split.records])
   labels = np.array([record["label"] for record in split.records])
-  split.records[DAMAGED]["image"] = b"no image"
   whole = np.delete(np.arange(EVAL_COUNT), DAMAGED)
-  inputs = images.reshape(-1, SIZE, SIZE, 3)
-  p = np.exp(log_probabilities(make_variables(), inputs, config.batch_norm.epsilon))
-  p = p.reshape(EVAL_COUNT, -1, CLASSES).mean(1)[whole]
+  variables = make_variables(kernel_scale=0.1)  # so that probabilities differ little
+  expected = list(image_by_image(variables, split, crops, config, whole))
+  split.records[DAMAGED]["image"] = b"no image"
 
-  found = make_evaluator(config, split, crop=crop).probabilities(make_variables(), crops)
+  evaluator = make_evaluator(config, split, crop=EvaluationCrop(SIZE, 0.6))
+  pieces = list(evaluator.pieces(variables, crops))
+  assert pieces[-1][0] == EVAL_COUNT
+  found = Answers.join([piece for _, piece in pieces])
   np.testing.assert_array_equal(found.numbers, whole)
   np.testing.assert_array_equal(found.labels, labels[whole])
-  assert found.values.dtype == np.float32
-  np.testing.assert_allclose(found.values, p, rtol=1e-4, atol=1e-7)
+  assert found.log_probabilities.dtype == np.float32
+  np.testing.assert_allclose(np.exp(found.log_probabilities), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 144])
+def test_an_evaluation_begins_anywhere(config, number):
+  """Batches are cut elsewhere then, which makes no difference to an image."""
+  split, config.eval_batch_size = make_split(1, EVAL_COUNT), 8
+  evaluator = make_evaluator(config, split)
+  whole = Answers.join(
+    [piece for _, piece in evaluator.pieces(make_variables(), AveragedCrops(number))]
+  )
+  for start in (1, 29, EVAL_COUNT - 1):
+    rest = list(evaluator.pieces(make_variables(), AveragedCrops(number), start))
+    found = Answers.join([piece for _, piece in rest])
+    np.testing.assert_array_equal(found.numbers, np.arange(start, EVAL_COUNT))
+    np.testing.assert_allclose(found.log_probabilities, whole.log_probabilities[start:], rtol=1e-6)
+
+
+def test_of_some_classes_the_others_are_masked(config):
+  split = make_split(1, EVAL_COUNT)
+  among = np.isin(np.arange(CLASSES), [1, 2, 5])
+  images = np.stack([record["image"] for record in split.records])
+  log_p = log_probabilities(make_variables(), images, config.batch_norm.epsilon)
+  p = np.where(among, np.exp(log_p), 0)
+  expected = p / p.sum(-1, keepdims=True)
+  found = make_evaluator(config, split, among=among).answers(make_variables())
+  np.testing.assert_allclose(np.exp(found.log_probabilities), expected, rtol=1e-4, atol=1e-7)
+  assert (found.log_probabilities[:, ~among] == -np.inf).all()
 
 
 def test_a_damaged_image_does_not_count_and_is_told(config, capsys):

@@ -29,13 +29,10 @@ def split():
 def answers():
   """To all but the first image; every other one is wrong, and the later the surer."""
   numbers = np.arange(1, COUNT)
-  return Answers(
-    numbers,
-    label=np.zeros_like(numbers),
-    predicted=numbers % 2,
-    probability=0.5 + numbers / 100,
-    class_probability=0.5 - numbers / 100,
-  )
+  predicted = numbers % 2
+  surer, less = 0.5 + numbers / 100, 0.5 - numbers / 100
+  p = np.where(predicted, [less, surer], [surer, less]).T
+  return Answers(numbers, np.zeros_like(numbers), np.log(p).astype(np.float32))
 
 
 def recorded(tmp_path, answers, split):
@@ -70,7 +67,7 @@ def test_an_image_that_has_gone_since_is_not_shown(tmp_path, answers, split):
 
 
 def test_no_mistake(tmp_path, answers, split):
-  perfect = Answers(*(answers.numbers, answers.label, answers.label), *[answers.probability] * 2)
+  perfect = Answers(answers.numbers, answers.predicted, answers.log_probabilities)
   content, pixels = recorded(tmp_path, perfect, split)
   assert not shown(content)
   assert pixels.shape == (0, SIZE, SIZE, 3)

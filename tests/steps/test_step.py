@@ -15,12 +15,11 @@ from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
 from speedpaper_jax.steps import optim
+from speedpaper_jax.steps.evaluation import make_answers_step, make_moments_step
 from speedpaper_jax.steps.mixing import Mixing, mix
 from speedpaper_jax.steps.step import (
   TrainState,
   example_metrics,
-  make_eval_step,
-  make_moments_step,
   make_train_step,
 )
 
@@ -585,7 +584,8 @@ class TestOtherSteps:
     batch["mask"][:3] = 0
     logits = network.apply(state.evaluated, DEFAULT.apply(batch["image"]), train=False)
     expected = example_metrics(logits, batch)
-    assert_close(make_eval_step(network)(state.evaluated, batch), expected)
+    answers = make_answers_step(network)(state.evaluated, batch)
+    assert_close(example_metrics(answers.pop("log_probabilities"), answers), expected)
     assert expected["count"] == 5
 
   def test_moments_are_those_of_the_rows_that_count(self):
