@@ -1,6 +1,6 @@
 """Prepares a data set without TensorFlow, in the form that plain TFDS reads.
 
-`python -m speedpaper_jax.data.prepare NAME [--data_dir=DIR] [--source=DIR]`
+`python -m speedpaper_jax.data.prepare NAME [--data_dir=DIR] [--from=DIR] [--incomplete]`
 """
 
 import argparse
@@ -20,26 +20,30 @@ if TYPE_CHECKING:
   from speedpaper_jax.data.originals import Original
 
 
-def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
+def prepare(
+  name: str, data_dir: str = "", source: str | None = None, *, incomplete: bool = False
+) -> Path:
   """Prepares one of `sources.OWN_DATA_SETS`, where it is not there already.
 
   Args:
     name: of the data set.
     data_dir: where TFDS data sets are; "" is TFDS's default.
-    source: a directory with the original files; without it they are downloaded.
+    source: a directory with the original files; without it they are downloaded, where they can be.
+    incomplete: whether ImageNet and its sister sets may lack classes and images.
 
   Returns:
     The directory of the prepared data set.
 
   Raises:
-    UserError: the name is unknown, a file cannot be downloaded, is missing or damaged, or the
-      directory cannot be written.
+    UserError: the name is unknown, a file cannot be downloaded, is missing or damaged, images are
+      lacking, or the directory cannot be written.
   """
-  from speedpaper_jax.data import digits
+  from speedpaper_jax.data import digits, imagenet
   from speedpaper_jax.data.originals import ORIGINALS
   from speedpaper_jax.data.sources import OWN_DATA_SETS, data_root
 
   if name not in OWN_DATA_SETS:
+    imagenet.refuse_corrupted(name)
     raise UserError(
       f"'{name}' cannot be prepared without TensorFlow.{did_you_mean(name, OWN_DATA_SETS)}"
     )
@@ -47,6 +51,8 @@ def prepare(name: str, data_dir: str = "", source: str | None = None) -> Path:
   if name == "digits":
     digits.prepare(root)
     return digits.DIGITS.directory(root)
+  if name in imagenet.NAMES:
+    return imagenet.prepare(name, root, source, incomplete=incomplete)
   original = ORIGINALS[name]
   if not original.data_set.is_prepared(root):
     if source is None:
@@ -86,7 +92,7 @@ def _download(original: "Original", directory: Path) -> None:
       download.fetch(url, path)
     except download.DownloadError as error:
       raise UserError(
-        f"{error}; get it another way and give its directory with --source=DIR."
+        f"{error}; get it another way and give its directory with --from=DIR."
       ) from error
     except OSError as error:
       if paths.is_full(error):
@@ -98,7 +104,7 @@ def _download(original: "Original", directory: Path) -> None:
     if _sha256(path) != sha256:
       raise UserError(
         f"{url} is not the published file (its SHA-256 is {_sha256(path)}, not {sha256}); "
-        "get it another way and give its directory with --source=DIR."
+        "get it another way and give its directory with --from=DIR."
       )
 
 
@@ -133,7 +139,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     help="where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
   )
   parser.add_argument(
-    "--source", metavar="DIR", help="directory with the original files (default: download them)"
+    "--from",
+    "--source",  # as it was called in earlier versions
+    dest="source",
+    metavar="DIR",
+    help="directory with the original files (default: download them; ImageNet's need an account)",
+  )
+  parser.add_argument(
+    "--incomplete",
+    action="store_true",
+    help="prepare ImageNet also where classes or images are lacking",
   )
   return parser.parse(arguments[1:])
 
@@ -143,9 +158,12 @@ def main(options: argparse.Namespace) -> None:
   # As Python has it, so that Ctrl-C removes downloads and half-written files.
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    directory = prepare(options.name, options.data_dir, options.source)
+    directory = prepare(
+      options.name, options.data_dir, options.source, incomplete=options.incomplete
+    )
   except KeyboardInterrupt:
-    print("Interrupted; nothing was written.", file=sys.stderr)
+    kept = "the same command goes on" if "imagenet" in options.name else "nothing was written"
+    print(f"Interrupted; {kept}.", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
   print(f"{options.name} is prepared in {directory}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import digits, feature_classes, folder, paths
+from speedpaper_jax.data import digits, feature_classes, folder, imagenet, paths
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.image_files import SUFFIXES
 from speedpaper_jax.data.originals import ORIGINALS
@@ -16,7 +16,7 @@ from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Sour
 from speedpaper_jax.errors import UserError, did_you_mean
 
 # Data sets that this package prepares itself, without TensorFlow.
-OWN_DATA_SETS = (digits.DIGITS.name, *ORIGINALS)
+OWN_DATA_SETS = (digits.DIGITS.name, *ORIGINALS, *imagenet.NAMES)
 
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 

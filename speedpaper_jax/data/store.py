@@ -86,12 +86,12 @@ def store(
   except (OSError, RuntimeError) as error:  # the latter are ArrayRecord's
     if not data_set.is_prepared(root):  # else another process was faster, and wrote the same
       raise UserError(
-        f"{directory} cannot be written ({_reason(error)}); nothing is left there. Name another "
+        f"{directory} cannot be written ({reason(error)}); nothing is left there. Name another "
         "directory with --config.data.dir, or --data_dir of data.prepare."
       ) from error
 
 
-def _reason(error: OSError | RuntimeError) -> str:
+def reason(error: OSError | RuntimeError) -> str:
   """In a few words; TFDS and ArrayRecord say in many, and each in its own, that a disk is full."""
   if paths.is_full(error):
     return "no space is left on the disk"

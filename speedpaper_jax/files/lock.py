@@ -19,19 +19,22 @@ _LONGEST_HOLDER = 200
 
 
 @contextlib.contextmanager
-def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
+def held(
+  directory: pathlib.Path, *, wait: bool = False, flag: str = "--workdir"
+) -> Iterator[None]:
   """Holds the lock of a directory inside; on a file system without locks it only warns.
 
   Args:
     directory: that exists; the file `.lock` is in it as long as the lock is held.
     wait: for another process that holds it.
+    flag: of the command line, with which the user chooses another directory.
 
   Raises:
     UserError: another process holds it.
     OSError: the directory cannot be written.
   """
   path = directory / NAME
-  descriptor = _acquire(path, wait)
+  descriptor = _acquire(path, wait, flag)
   try:
     yield
   finally:
@@ -41,7 +44,7 @@ def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     os.close(descriptor)
 
 
-def _acquire(path: pathlib.Path, wait: bool) -> int:
+def _acquire(path: pathlib.Path, wait: bool, flag: str) -> int:
   while True:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -50,7 +53,7 @@ def _acquire(path: pathlib.Path, wait: bool) -> int:
       holder = os.read(descriptor, _LONGEST_HOLDER).decode(errors="replace")
       if not wait:
         os.close(descriptor)
-        raise UserError(_is_held(path, holder)) from None
+        raise UserError(_is_held(path, holder, flag)) from None
       inform(f"Note: waiting for {holder or 'another process'}, which writes '{path.parent}'.")
       fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
@@ -82,10 +85,10 @@ def _this_process() -> str:
   return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _is_held(path: pathlib.Path, holder: str) -> str:
+def _is_held(path: pathlib.Path, holder: str, flag: str) -> str:
   host = holder.rpartition(" on ")[2]
   gone = "" if host in ("", socket.gethostname()) else f"; if {host} is lost, remove {path}"
   return (
     f"Another process writes '{path.parent}' ({holder or 'it does not say which'}); wait for its "
-    f"end, or choose another --workdir{gone}."
+    f"end, or choose another {flag}{gone}."
   )
