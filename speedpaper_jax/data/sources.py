@@ -1,6 +1,7 @@
 """One split of a data set as random-access records, read without TensorFlow."""
 
 import dataclasses
+import itertools
 import os
 import re
 from pathlib import Path
@@ -8,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from speedpaper_jax.data import digits, feature_classes, folder, imagenet, paths
+from speedpaper_jax.data import digits, feature_classes, folder, imagenet_originals, paths
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.image_files import SUFFIXES
+from speedpaper_jax.data.imagenet_labels import COUNTS, class_identifiers
 from speedpaper_jax.data.originals import ORIGINALS
 from speedpaper_jax.data.records import ArrayRecordSource, PreparedRecords, Source
-from speedpaper_jax.errors import UserError, did_you_mean
+from speedpaper_jax.errors import UserError, did_you_mean, inform_once
 
 # Data sets that this package prepares itself, without TensorFlow.
-OWN_DATA_SETS = (digits.DIGITS.name, *ORIGINALS, *imagenet.NAMES)
+OWN_DATA_SETS = (digits.DIGITS.name, *ORIGINALS, *imagenet_originals.NAMES)
 
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 
@@ -86,11 +88,30 @@ def open_split(name: str, split: str, data_dir: str = "", split_seed: int = 0) -
       "and prepare the data set again."
     ) from error
   _check_readable(builder, name)
+  if match["name"] == imagenet_originals.IMAGENET:
+    _check_imagenet(builder)
   return Split(
     records=_records(builder, name, split),
     num_classes=builder.info.features["label"].num_classes,
     class_names=tuple(builder.info.features["label"].names),
   )
+
+
+def _check_imagenet(builder: tfds.core.DatasetBuilder) -> None:
+  """Somebody's ImageNet may be a part of it, but must have its classes in their order."""
+  names, identifiers = builder.info.features["label"].names, list(class_identifiers())
+  if names != identifiers:
+    pairs = itertools.zip_longest(names, identifiers)
+    label, (name, expected) = next((n, pair) for n, pair in enumerate(pairs) if len({*pair}) > 1)
+    raise UserError(
+      f"The classes of imagenet2012 in {builder.data_dir} are others than TFDS's: label {label} is "
+      f"'{name}', not '{expected}'; prepare it again, in another --data_dir, with `python -m "
+      "speedpaper_jax.data.prepare imagenet2012 --from=DIR`."
+    )
+  counts = {name: info.num_examples for name, info in builder.info.splits.items() if name in COUNTS}
+  if others := [name for name, count in counts.items() if count != COUNTS[name]]:
+    listed = ", ".join(f"{counts[name]:,} images of {COUNTS[name]:,} in {name}" for name in others)
+    inform_once(f"Note: imagenet2012 in {builder.data_dir} is not the whole: {listed}.")
 
 
 def _open_folder(split: str, data_dir: str, split_seed: int) -> Split:
@@ -144,8 +165,10 @@ def _prepared(root: Path, pattern: str) -> list[Path]:
 
 
 def _not_prepared(root: Path, name: str, base_name: str) -> str:
-  if base_name in OWN_DATA_SETS:
-    command = f"python -m speedpaper_jax.data.prepare {base_name} --data_dir={root}"
+  if base_name in {own.partition("/")[0] for own in OWN_DATA_SETS}:
+    own = name.partition(":")[0]
+    source = " --from=DIR" if own in imagenet_originals.NAMES else ""
+    command = f"python -m speedpaper_jax.data.prepare {own}{source} --data_dir={root}"
     return f"The data set '{name}' is not prepared in {root}; run `{command}`."
   if any(path.suffix.lower() in SUFFIXES for path in root.glob("*/*")):
     return (

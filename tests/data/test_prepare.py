@@ -223,7 +223,7 @@ def test_a_failed_download_is_an_error(tmp_path, source, monkeypatch):
   serve(monkeypatch, source, "mnist")
   url = (source / "train-images-idx3-ubyte.gz").as_uri()
   expect_error(f"{url} cannot be reached", "mnist", tmp_path / "root")
-  expect_error("give its directory with --source=DIR.", "mnist", tmp_path / "root")
+  expect_error("give its directory with --from=DIR.", "mnist", tmp_path / "root")
 
 
 def test_downloads_that_do_not_fit_are_told(tmp_path, source, monkeypatch):
@@ -328,6 +328,13 @@ def test_the_command_line_prepares_the_digits(tmp_path, capsys):
   assert capsys.readouterr().out == f"digits is prepared in {tmp_path / 'digits' / '1.0.0'}\n"
 
 
+@pytest.mark.parametrize("flag", ["--from", "--source"])
+def test_the_command_line_takes_the_originals_by_both_names(tmp_path, source, flag):
+  write_mnist(source)
+  run("mnist", f"--data_dir={tmp_path}", f"{flag}={source}")
+  assert len(open_split("mnist", "test", str(tmp_path))) == 3
+
+
 def test_the_command_line_ends_with_a_sentence(scratch, tmp_path):
   process = start(scratch, "-m", "speedpaper_jax.data.prepare", "cifra10", f"--data_dir={tmp_path}")
   status, output, errors = finish(process)
@@ -345,7 +352,7 @@ def interrupts_ignored():
 
 @pytest.mark.usefixtures("interrupts_ignored")
 def test_the_command_line_is_interrupted_in_good_order(monkeypatch, capsys):
-  def interrupt(*arguments):
+  def interrupt(*arguments, **options):
     signal.raise_signal(signal.SIGINT)
 
   monkeypatch.setattr(prepare, "prepare", interrupt)

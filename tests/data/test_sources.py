@@ -189,7 +189,20 @@ def test_what_is_not_prepared_names_the_command(tmp_path, name):
   )
 
 
-@pytest.mark.parametrize("name", ["imagenet2012", "cifar10_corrupted/blur:1.0.0"])
+@pytest.mark.parametrize(
+  ("name", "named"),
+  [
+    ("imagenet2012:5.1.0", "imagenet2012"),
+    ("imagenet_v2/topimages", "imagenet_v2/topimages"),
+  ],
+)
+def test_what_is_prepared_from_files_of_one_s_own_names_the_command_too(tmp_path, name, named):
+  command = f"python -m speedpaper_jax.data.prepare {named} --from=DIR --data_dir={tmp_path}"
+  message = f"The data set '{name}' is not prepared in {tmp_path}; run `{command}`."
+  expect_error(message, name, "test", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cassava", "cifar10_corrupted/blur:1.0.0"])
 def test_what_needs_tensorflow_names_the_command_and_says_so(tmp_path, name):
   expect_error(
     f"run `tfds build {name} --file_format=array_record --data_dir={tmp_path}`, "
