@@ -1,7 +1,9 @@
 """ImageNet in miniature: small images in archives like the official ones."""
 
 import functools
+import gzip
 import io
+import json
 import pathlib
 import tarfile
 import zipfile
@@ -9,6 +11,8 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from speedpaper_jax.data.imagenet_trees import TREES
 
 _LISTS = pathlib.Path(tfds.__file__).parent / "datasets" / "imagenet2012"
 CLASSES = (_LISTS / "labels.txt").read_text().split()
@@ -42,7 +46,7 @@ def write_zip(path, members):
 
 
 def train_images(classes=CLASSES, each=1):
-  """By class and name; the first one of "n01440764" is its own size."""
+  """By class and name."""
   return {
     name: {f"{name}_{number}.JPEG": image((number, CLASSES.index(name))) for number in range(each)}
     for name in classes
@@ -84,3 +88,31 @@ def write_folders(directory, train, validation, *, sorted_into_classes):
 def files_of(directory):
   """Contents of the files of a directory."""
   return {path.name: path.read_bytes() for path in pathlib.Path(directory).iterdir()}
+
+
+def pixels():
+  """Of an image, uint8 `[4, 4, 3]`."""
+  return np.zeros((4, 4, 3), np.uint8)
+
+
+SISTER_CLASSES = [0, 9, 10, 500, 999]
+
+
+def write_sister(directory, name):
+  """Writes the archive of a sister set: an image of each of a few classes, and other files."""
+  directory.mkdir(parents=True, exist_ok=True)
+  if name == "imagenet2012_real":
+    write(directory, None, validation_images(len(SISTER_CLASSES)))
+    (directory / "real.json").write_text(json.dumps([[1], [], [2, 3], [4], [999]]))
+    return
+  tree = TREES[name]
+  folders = {label: str(label) if tree.numbered else CLASSES[label] for label in SISTER_CLASSES}
+  members = {
+    f"{tree.folder}/{folder}/{label}.JPEG": image(label) for label, folder in folders.items()
+  }
+  path = directory / tree.archive
+  if path.suffix == ".zip":
+    write_zip(path, members)
+  else:
+    content = tar(members)
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)

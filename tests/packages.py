@@ -1,7 +1,8 @@
 """The packages that comparisons are made with.
 
 They are gigabytes, and training needs none of them, so that the README's second command does
-without. Where REFERENCES=required is set, as in CI, nothing is skipped for lack of them.
+without. Where REFERENCES=required is set, as in CI, nothing is skipped for lack of them; of
+TensorFlow, where TENSORFLOW=required is.
 """
 
 import importlib.util
@@ -23,6 +24,15 @@ def require(*sources):
       if os.environ.get("REFERENCES") == "required":
         pytest.fail(message)
       pytest.skip(message)
+
+
+def require_tensorflow():
+  """Skips a test where TensorFlow is absent, with which TFDS's own builders work."""
+  if importlib.util.find_spec("tensorflow") is None:
+    message = "TensorFlow is not installed; `pip install tensorflow-cpu` brings it"
+    if os.environ.get("TENSORFLOW") == "required":
+      pytest.fail(message)
+    pytest.skip(message)
 
 
 def saved_by_keras(model, path, num_classes=10):

@@ -159,8 +159,9 @@ def _validation(archive: Archive, left_out: LeftOut) -> tuple[Images, list[int]]
     labels.append(label)
   if disagreeing:
     raise UserError(
-      f"{len(disagreeing):,} images of {archive.path} are in folders of other classes than TFDS's "
-      f"list of the validation labels has ({listed(disagreeing)}); sort {_TARS['validation']} anew."
+      f"{archive.path} has images in folders of other classes than TFDS's list of the validation "
+      f"labels has, {len(disagreeing):,} in all ({listed(disagreeing)}); sort "
+      f"{_TARS['validation']} anew."
     )
   return images, labels
 

@@ -19,9 +19,7 @@ _LONGEST_HOLDER = 200
 
 
 @contextlib.contextmanager
-def held(
-  directory: pathlib.Path, *, wait: bool = False, flag: str = "--workdir"
-) -> Iterator[None]:
+def held(directory: pathlib.Path, *, wait: bool = False, flag: str = "--workdir") -> Iterator[None]:
   """Holds the lock of a directory inside; on a file system without locks it only warns.
 
   Args:
