@@ -21,6 +21,7 @@ from speedpaper_jax.command_line import extras, standard_output
 from speedpaper_jax.compilation import cache
 from speedpaper_jax.distributed.interrupts import START_AGAIN, Interrupted
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import addresses
 
 _SECONDS_FOR_OTHERS = 2.0
 
@@ -167,6 +168,8 @@ class ArgumentParser(argparse.ArgumentParser):
     Raises:
       UserError: a flag is unknown, a value is not valid, or an argument is missing.
     """
+    for argument in arguments:
+      addresses.refuse(argument.partition("=")[2] if argument.startswith("--") else argument)
     # At first, since argparse reports a required flag that is missing before one that is mistyped.
     for argument in itertools.takewhile(lambda argument: argument != "--", arguments):
       if _begins_as_flag(argument) and not argument.startswith(prefixes):

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator
 
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.files import addresses
 
 
 def expand(path: str) -> pathlib.Path:
   """Puts the home directory in the place of "~".
 
   Raises:
-    UserError: there is none.
+    UserError: there is none, or the path is an address of a bucket.
   """
+  addresses.refuse(path)
   try:
     return pathlib.Path(path).expanduser()
   except RuntimeError as error:

@@ -140,7 +140,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   parser.add_argument(
     "--from",
-    "--source",  # as it was called in earlier versions
     dest="source",
     metavar="DIR",
     help="directory with the original files (default: download them; ImageNet's need an account)",

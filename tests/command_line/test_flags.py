@@ -44,6 +44,7 @@ VALUE = {
   "--interpolation": "bilinear_tensorflow1",
   "--scales": "grown",
   "--statistics": "population",
+  "benchmarks.imagenet_index --images": "20000",
   "--to": "torch",
 }
 # "  --model NAME   such as inception_v4": the flag, what stands for its values, what it means.
@@ -142,6 +143,17 @@ class TestAllCommands:
   def test_an_argument_too_many_is_told(self, module):
     with pytest.raises(UserError, match=r"^'x' is (no flag|one argument)"):
       parse_whole(module, "x")
+
+  @pytest.mark.parametrize("module", MODULES)
+  def test_an_address_of_a_bucket_is_refused(self, module):
+    for argument in ("gs://bucket/run", "--json=gs://bucket/run"):
+      with pytest.raises(UserError, match=r"^'gs://bucket/run' is in a bucket"):
+        parse_whole(module, argument)
+
+
+def test_a_bucket_is_refused_as_a_field_of_the_config():
+  with pytest.raises(UserError, match=r"^'gs://bucket/data' is in a bucket"):
+    parse_whole("speedpaper_jax.main", "--config.data.dir=gs://bucket/data")
 
 
 def test_mistakes_are_told_without_delay(scratch):

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from speedpaper_jax.data import paths
+from speedpaper_jax.data.sources import data_root
 from speedpaper_jax.errors import UserError
 
 QUESTIONS = (paths.is_directory, paths.is_file)
@@ -66,3 +67,11 @@ def test_the_home_directory(monkeypatch):
 )
 def test_a_full_disk(error, is_full):
   assert paths.is_full(error) == is_full
+
+
+def test_an_address_of_a_bucket_is_no_path(monkeypatch):
+  with pytest.raises(UserError, match=r"^'gs://bucket/data' is in a bucket"):
+    paths.expand("gs://bucket/data")
+  monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/data")
+  with pytest.raises(UserError, match=r"^'gs://bucket/data' is in a bucket"):
+    data_root("")

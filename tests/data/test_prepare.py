@@ -328,10 +328,9 @@ def test_the_command_line_prepares_the_digits(tmp_path, capsys):
   assert capsys.readouterr().out == f"digits is prepared in {tmp_path / 'digits' / '1.0.0'}\n"
 
 
-@pytest.mark.parametrize("flag", ["--from", "--source"])
-def test_the_command_line_takes_the_originals_by_both_names(tmp_path, source, flag):
+def test_the_command_line_takes_the_originals_from_a_directory(tmp_path, source):
   write_mnist(source)
-  run("mnist", f"--data_dir={tmp_path}", f"{flag}={source}")
+  run("mnist", f"--data_dir={tmp_path}", f"--from={source}")
   assert len(open_split("mnist", "test", str(tmp_path))) == 3
 
 
