@@ -19,7 +19,8 @@ def reencoded(content: bytes, path: str) -> bytes:
   """Makes an RGB JPEG as TFDS's builder does of the images of `NAMES`.
 
   TFDS decodes them with TensorFlow. Of the PNG file the result is the same to the byte; a pixel of
-  the others may differ by a few of 255 levels, because TensorFlow decodes JPEG a little otherwise.
+  the others may differ by a few of 255 levels, because TensorFlow's decoder of JPEG has a faster
+  transform, which Pillow does not offer.
 
   Args:
     content: of the file.
