@@ -72,6 +72,11 @@ def unfinished(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
   return directory.with_name(_INCOMPLETE + directory.name)
 
 
+def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+  """Tells whether the data set is there; only whole ones are renamed into their place."""
+  return paths.is_file(pathlib.Path(builder.data_dir) / "dataset_info.json")
+
+
 @contextlib.contextmanager
 def alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
   """Keeps other processes from preparing the same data set.
@@ -81,12 +86,12 @@ def alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
       work.
   """
   directory = pathlib.Path(builder.data_dir)
-  if os.path.lexists(directory):
-    raise UserError(f"{directory} is not a whole data set; remove it and prepare it again.")
   with _writable(directory):
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
       with lock.held(directory.parent, flag="--data_dir"):
+        if os.path.lexists(directory) and not is_prepared(builder):
+          raise UserError(f"{directory} is not a whole data set; remove it and prepare it again.")
         yield
     finally:
       with contextlib.suppress(OSError):  # where something is in it

@@ -32,7 +32,7 @@ def prepare(
   # TFDS's own builder has the description and the features; only its examples need TensorFlow.
   builder = tfds.builder(name, data_dir=root, file_format="array_record")
   directory = pathlib.Path(builder.data_dir)
-  if paths.is_file(directory / "dataset_info.json"):
+  if array_record_writing.is_prepared(builder):
     return directory
   if source is None:
     raise UserError(
@@ -41,6 +41,8 @@ def prepare(
     )
   growing = array_record_writing.unfinished(builder)
   with array_record_writing.alone(builder), contextlib.ExitStack() as stack:
+    if array_record_writing.is_prepared(builder):  # by another process, meanwhile
+      return directory
     files = OriginalFiles(paths.expand(source), growing.with_name(f"{growing.name}.tar"), stack)
     contents = imagenet_originals.read(name, files)
     _tell(contents, files, incomplete)

@@ -165,17 +165,21 @@ def _prepared(root: Path, pattern: str) -> list[Path]:
 
 
 def _not_prepared(root: Path, name: str, base_name: str) -> str:
-  if base_name in {own.partition("/")[0] for own in OWN_DATA_SETS}:
-    own = name.partition(":")[0]
-    source = " --from=DIR" if own in imagenet_originals.NAMES else ""
-    command = f"python -m speedpaper_jax.data.prepare {own}{source} --data_dir={root}"
-    return f"The data set '{name}' is not prepared in {root}; run `{command}`."
+  of_imagenet = base_name in {each.partition("/")[0] for each in imagenet_originals.NAMES}
+  own = name.partition(":")[0] if of_imagenet else base_name
+  source = " --from=DIR" if of_imagenet else ""
+  command = f"run `python -m speedpaper_jax.data.prepare {own}{source} --data_dir={root}`"
+  if base_name in OWN_DATA_SETS and not of_imagenet:
+    return f"The data set '{name}' is not prepared in {root}; {command}."
   if any(path.suffix.lower() in SUFFIXES for path in root.glob("*/*")):
+    prepare = f" To prepare '{own}' from its original files, {command}." if of_imagenet else ""
     return (
       f"The data set '{name}' is not prepared in {root}, but there are folders of images, which "
       f"the data set 'folder' reads: train with --config=FILE:data=folder, evaluate with "
-      "--data=folder."
+      f"--data=folder.{prepare}"
     )
+  if of_imagenet:
+    return f"The data set '{name}' is not prepared in {root}; {command}."
   if base_name in tfds.list_builders(with_community_datasets=False):
     return f"The data set '{name}' is not prepared in {root}; {_tfds_command(root, name)}."
   here = [path.parent.name for path in _prepared(root, "*/*")]

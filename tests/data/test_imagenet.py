@@ -1,13 +1,15 @@
 """The command that prepares ImageNet, and the data set as training opens it."""
 
+import contextlib
 import re
+import shutil
 
 import made_up_imagenet
 import pytest
 import tensorflow_datasets as tfds
 from commands import finish, start
 
-from speedpaper_jax.data import imagenet, imagenet_originals, prepare
+from speedpaper_jax.data import array_record_writing, imagenet, imagenet_originals, prepare
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.data.store import DataSet, store
 from speedpaper_jax.errors import UserError
@@ -71,6 +73,22 @@ class TestPrepare:
     before = made_up_imagenet.files_of(prepared / "imagenet2012" / "5.1.0")
     prepare.prepare("imagenet2012", str(prepared), str(prepared / "absent"))
     assert made_up_imagenet.files_of(prepared / "imagenet2012" / "5.1.0") == before
+
+  def test_one_that_another_process_has_just_prepared_is_left_alone(
+    self, tmp_path, prepared, source, monkeypatch
+  ):
+    alone = array_record_writing.alone
+
+    @contextlib.contextmanager
+    def alone_after_another(builder):
+      shutil.copytree(prepared / "imagenet2012" / "5.1.0", builder.data_dir)
+      with alone(builder):
+        yield
+
+    monkeypatch.setattr(array_record_writing, "alone", alone_after_another)
+    prepare.prepare("imagenet2012", str(tmp_path), str(source), incomplete=True)
+    versions = [root / "imagenet2012" / "5.1.0" for root in (tmp_path, prepared)]
+    assert len({str(made_up_imagenet.files_of(version)) for version in versions}) == 1
 
   def test_its_files_cannot_be_downloaded(self, tmp_path):
     expect_error(
