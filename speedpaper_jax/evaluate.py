@@ -128,6 +128,7 @@ def main(options: argparse.Namespace) -> None:
     raise UserError("--scales is of 12 and 144 crops; add --crops=144, or leave it out.")
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
+  from speedpaper_jax.data import imagenet_classes
   from speedpaper_jax.data.averaged_crops import AveragedCrops
   from speedpaper_jax.distributed import hosts
   from speedpaper_jax.inference import members
@@ -135,13 +136,16 @@ def main(options: argparse.Namespace) -> None:
   hosts.from_main(lambda: _check_outputs(options))
   found = _members(options)
   data, images = _shared_images(options, found)
-  crops = AveragedCrops(options.crops, options.scales or "proportional")
   protocol = members.EvaluationProtocol(
-    crops, batch_size=options.batch_size, averaged=not options.raw_weights
+    AveragedCrops(options.crops, options.scales or "proportional"),
+    batch_size=options.batch_size,
+    averaged=not options.raw_weights,
+    among=imagenet_classes.classes_of(_base_name(data.name)),
   )
-  several = f", {len(found)} members" if len(found) > 1 else ""
   by_crops = f", {options.crops} crops" if options.crops > 1 else ""
-  print(f"{data.name} {data.eval_split}{by_crops}{several}:", flush=True)
+  among = f", among {len(protocol.among)} classes" if protocol.among else ""
+  several = f", {len(found)} members" if len(found) > 1 else ""
+  print(f"{data.name} {data.eval_split}{by_crops}{among}{several}:", flush=True)
   ensemble = _evaluate(found, images, protocol)
   _print(found, ensemble, data, protocol)
   content = _content(ensemble, data, options, protocol)
@@ -265,7 +269,7 @@ def _print(
   if len(found) > 1:
     print(f"ensemble: {format_evaluation(ensemble.metrics)}")
     print("\n".join(_curve(ensemble)), flush=True)
-  if re.split("[/:]", data.name)[0] != "imagenet2012" or not data.eval_split.startswith("valid"):
+  if _base_name(data.name) != "imagenet2012" or not data.eval_split.startswith("validation"):
     return
   number = protocol.crops.number
   names = [member.description.name for member in found]
@@ -308,6 +312,8 @@ def _content(
   }
   if options.crops in (12, 144):
     what["scales"] = protocol.crops.scales
+  if protocol.among:
+    what["among"] = len(protocol.among)
   if len(ensemble.members) > 1:
     return {**what, **ensemble.to_json()}
   return {**what, **ensemble.members[0].to_json()}
@@ -370,13 +376,20 @@ def _data(
 
   data = trained_on.copy_and_resolve_references()
   if options.data not in (None, data.name):
-    base_name = re.split("[/:]", options.data)[0]
+    base_name = _base_name(options.data)
     split = DATA_SETS[base_name].eval_split if base_name in DATA_SETS else "test"
+    if base_name.startswith("imagenet2012_"):  # of the same images
+      split = DATA_SETS["imagenet2012"].eval_split
     data.update(name=options.data, dir="", eval_split=split, split_seed=0)
   if options.data_dir is not None:
     data.dir = options.data_dir
   data.eval_split = options.split or data.eval_split
   return data
+
+
+def _base_name(data_set: str) -> str:
+  """Without configuration and version."""
+  return re.split("[/:]", data_set)[0]
 
 
 def _step(path: pathlib.Path, named: str) -> int | None:

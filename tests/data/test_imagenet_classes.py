@@ -1,11 +1,13 @@
 """ImageNet's classes by name."""
 
+import importlib.util
 import pathlib
 
 import pytest
 import tensorflow_datasets as tfds
+from packages import require
 
-from speedpaper_jax.data.imagenet_classes import class_names, english_name
+from speedpaper_jax.data.imagenet_classes import class_names, classes_of, english_name
 
 # TFDS's own list of the labels, in its order.
 LABELS = pathlib.Path(tfds.__file__).parent / "datasets" / "imagenet2012" / "labels.txt"
@@ -39,3 +41,21 @@ def test_the_order_is_that_of_the_labels():
 
 def test_other_names_stay_as_they_are():
   assert english_name("zero") == "zero"
+
+
+@pytest.mark.parametrize("data_set", ["imagenet_a", "imagenet_r"])
+def test_classes_of_the_sets_that_have_200(data_set):
+  classes = classes_of(data_set)
+  assert len(classes) == 200
+  assert classes == [name for name in LABELS.read_text().split() if name in classes]
+
+
+@pytest.mark.parametrize("data_set", ["imagenet_a", "imagenet_r"])
+def test_they_are_timms(data_set):
+  require("timm")
+  info = pathlib.Path(importlib.util.find_spec("timm").origin).parent / "data" / "_info"
+  assert classes_of(data_set) == (info / f"{data_set}_synsets.txt").read_text().split()
+
+
+def test_other_sets_have_whatever_they_have():
+  assert classes_of("imagenet_v2") is classes_of("folder") is None
