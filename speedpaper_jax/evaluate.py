@@ -7,6 +7,7 @@ that was interrupted. On several hosts it is started on each, as training is.
 
 import argparse
 import collections
+import contextlib
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from speedpaper_jax.files import output_files
 if TYPE_CHECKING:
   import ml_collections
 
+  from speedpaper_jax.data.crop import EvaluationCrop
   from speedpaper_jax.data.sources import Split
   from speedpaper_jax.inference.members import Ensemble, EvaluationProtocol, Member, Result
 
@@ -112,6 +114,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="FILE",
     help="draw the images there of which a wrong class is thought most probable, such as x.png",
   )
+  parser.add_argument(
+    "--show_crops",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="draw the crops of the first image there before all else, such as x.png",
+  )
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])
   if not options.directories or left:
@@ -146,23 +154,26 @@ def main(options: argparse.Namespace) -> None:
   among = f", among {len(protocol.among)} classes" if protocol.among else ""
   several = f", {len(found)} members" if len(found) > 1 else ""
   print(f"{data.name} {data.eval_split}{by_crops}{among}{several}:", flush=True)
+  crop = found[0].description.preprocessing.crop
+  _write(options.show_crops, lambda path: _draw_crops(path, images, crop, protocol))
   ensemble = _evaluate(found, images, protocol)
   _print(found, ensemble, data, protocol)
   content = _content(ensemble, data, options, protocol)
   _write(options.json, lambda path: output_files.write_json(path, content))
   _write(options.probabilities, lambda path: output_files.write_npz(path, ensemble.arrays()))
   _write(options.per_class, lambda path: _write_classes(path, ensemble))
-  _write(options.worst_images, lambda path: _draw_worst(path, ensemble, images, found[0]))
+  _write(options.worst_images, lambda path: _draw_worst(path, ensemble, images, crop))
   hosts.leave()
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-  names = ("json", "probabilities", "per_class", "worst_images")
+  figures = ("worst_images", "show_crops")
+  names = ("json", "probabilities", "per_class", *figures)
   output_files.check_all({f"--{name}": getattr(options, name) for name in names})
-  if options.worst_images is not None:
-    from speedpaper_jax.files import figures
+  for path in filter(None, (getattr(options, name) for name in figures)):
+    from speedpaper_jax.files.figures import check_format
 
-    figures.check_format(options.worst_images)
+    check_format(path)
 
 
 def _members(options: argparse.Namespace) -> "list[Member]":
@@ -326,8 +337,21 @@ def _write_classes(path: pathlib.Path, ensemble: "Ensemble") -> None:
   output_files.write(path, per_class.as_csv(ensemble.average, ensemble.right, names))
 
 
+def _draw_crops(
+  path: pathlib.Path, images: "Split", crop: "EvaluationCrop", protocol: "EvaluationProtocol"
+) -> None:
+  """Of the first image that can be decoded, for the first member."""
+  from speedpaper_jax.data.decode import DecodeError
+  from speedpaper_jax.inference import crops_plot
+
+  for number in range(len(images)):
+    with contextlib.suppress(DecodeError):
+      crops_plot.write(path, images.records[number]["image"], crop, protocol.crops)
+      return
+
+
 def _draw_worst(
-  path: pathlib.Path, ensemble: "Ensemble", images: "Split", member: "Member"
+  path: pathlib.Path, ensemble: "Ensemble", images: "Split", crop: "EvaluationCrop"
 ) -> None:
   """As the first member sees them by one crop."""
   import numpy as np
@@ -340,7 +364,7 @@ def _draw_worst(
     ensemble.right,
     ensemble.numbers,
     images,
-    member.description.preprocessing.crop,
+    crop,
     _WORST_IMAGES,
   )
   if not worst:
