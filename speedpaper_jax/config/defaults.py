@@ -111,6 +111,9 @@ TRAIN: Mapping[str, Field] = {
   # "squash": as in TF-slim; "short_side": as in torchvision and timm.
   "data.eval_resize": Field("squash", one_of(RESIZES), changes.EVALUATION),
   "data.eval_interpolation": Field("bilinear", one_of(INTERPOLATIONS), changes.EVALUATION),
+  # Of the newest training images, 5,000 at most, so many may be without a part since they cannot be
+  # decoded; more end the run.
+  "data.largest_undecodable_share": Field(0.1, FRACTION_BELOW_ONE, changes.SAME_TRAINING),
   # Each as `data.augment.Augmentation` says.
   **{
     f"data.augmentation.{name}": Field(default, rule, changes.TRAINING_LOSS)

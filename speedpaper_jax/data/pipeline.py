@@ -87,7 +87,7 @@ def train_batches(
 
   Raises:
     UserError: the split is empty, the batch does not divide over the hosts, or the seed is no
-      32-bit number; while iterating, no image can be decoded.
+      32-bit number; while iterating on one host, no image can be decoded.
   """
   rows = _rows_per_host(split, batch_size, host_count)
   if not 0 <= seed < 2**32:
@@ -101,19 +101,25 @@ def train_batches(
       np.uint8,
       lambda image: augment(image, image_size, augmentation, rng),
     )
-    if len(split.undecodable) == len(split):
+    # One host of several must not end alone; all of them count what is left out of each step.
+    if host_count == 1 and len(split.undecodable) == len(split):
       raise UserError(f"None of the {len(split):,} images to train on can be decoded.")
     return row
 
   # Random transformations come before the hosts' cut: a row does not depend on who reads it.
-  examples = grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat().random_map(example)
+  examples = order(split, seed).random_map(example)
 
   def row(index: int) -> Row:
-    return examples[start + _global_row(index, rows, host_index, host_count)]
+    return examples[start + global_row(index, rows, host_index, host_count)]
 
   endless = sys.maxsize // (2 * batch_size) * rows
   row_bytes = image_size**2 * 3
   return _batches(grain.MapDataset.range(endless).map(row), rows, split, row_bytes)
+
+
+def order(split: Split, seed: int) -> grain.MapDataset:
+  """The numbers of the records in the training stream of a seed: element i is that of row i."""
+  return grain.MapDataset.range(len(split)).seed(seed).shuffle().repeat()
 
 
 def eval_batches(
@@ -146,7 +152,7 @@ def eval_batches(
   rows = _rows_per_host(split, batch_size, host_count)
 
   def row(index: int) -> Row:
-    position = start + _global_row(index, rows, host_index, host_count)
+    position = start + global_row(index, rows, host_index, host_count)
     if position >= len(split):
       return _empty_example(crop.shape, crop.dtype)
     return _example(split, position, crop.shape, crop.dtype, crop)
@@ -169,7 +175,7 @@ def _example(
     image = preprocess(record["image"])
   except DecodeError as error:
     if index not in split.undecodable:
-      split.undecodable.add(index)
+      split.undecodable[index] = str(error)
       warn(f"{name_of(split.records, index)} cannot be decoded and is left out: {error}")
     return _empty_example(shape, dtype)
   label = record["label"]
@@ -193,7 +199,7 @@ def _rows_per_host(split: Split, batch_size: int, host_count: int) -> int:
   return batch_size // host_count
 
 
-def _global_row(index: int, rows: int, host_index: int, host_count: int) -> int:
+def global_row(index: int, rows: int, host_index: int, host_count: int) -> int:
   """Where row `index` of a host, which has `rows` of each batch, stands in the global stream."""
   batch, row = divmod(index, rows)
   return (batch * host_count + host_index) * rows + row

@@ -31,13 +31,14 @@ class Split:
     records: the examples, in a fixed order.
     num_classes: labels are 0 … num_classes − 1.
     class_names: one name a class.
-    undecodable: numbers of the records that were found damaged so far, and reported once each.
+    undecodable: the records that were found damaged so far and reported once each: the reasons, by
+      their numbers.
   """
 
   records: Source
   num_classes: int
   class_names: tuple[str, ...]
-  undecodable: set[int] = dataclasses.field(default_factory=set, compare=False, repr=False)
+  undecodable: dict[int, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
   def __len__(self) -> int:
     return len(self.records)

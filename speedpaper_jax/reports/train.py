@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from speedpaper_jax.files import rules
 from speedpaper_jax.papers import expected_accuracies
 from speedpaper_jax.papers.networks import NETWORKS, Published
-from speedpaper_jax.reports import contents, evaluations, predictions, unfinished
+from speedpaper_jax.reports import contents, evaluations, predictions, undecodable, unfinished
 from speedpaper_jax.reports.drawing import COLORS, draw, set_log_scale
 from speedpaper_jax.reports.expected import ExpectedOfRun
 from speedpaper_jax.reports.page import Figure, Page, Section, Table
@@ -129,8 +129,16 @@ def present(directory: RunDirectory) -> Page:
       *_class_by_class(directory, description),
       Section(
         "What was trained",
-        paragraphs=[_settings(config, description), _classes(description)],
-        parts=[*_sessions(counted), *_other_images(directory)],
+        paragraphs=[
+          _settings(config, description),
+          _classes(description),
+          *undecodable.in_words(directory, entries),
+        ],
+        parts=[
+          *_sessions(counted),
+          *_other_images(directory),
+          *undecodable.table(directory),
+        ],
       ),
     ],
   )

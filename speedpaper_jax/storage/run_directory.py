@@ -6,6 +6,8 @@ data.json         of the images that it is trained and evaluated on: "split", th
                   "examples" and a digest of the list of "files"; under "changes" those of earlier
                   sessions that were others, each "until_step"
 metrics.jsonl     one JSON object a line, with "step" and "split" ("train" or "eval")
+undecodable.jsonl of runs that have such: the training images that cannot be decoded; see
+                  `undecodable`
 sessions.json     each start of a training run, from which step to which; see `sessions`
 summary.json      the result, written when the run has ended
 predictions.json  of runs that are asked for it: "step", and under "images" of each held-out image
@@ -52,6 +54,8 @@ _METRICS: dict[str, Any] = {
   "split": rules.one_of(("train", "eval")),
   "top1": rules.IfPresent(rules.or_nothing(rules.FRACTION)),
   "top5": rules.IfPresent(rules.or_nothing(rules.FRACTION)),
+  "left_out": rules.IfPresent(rules.COUNT),
+  "undecodable_images": rules.IfPresent(rules.COUNT),
 }
 
 

@@ -10,7 +10,7 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference.model_directory import ModelDescription
 from speedpaper_jax.steps import build
 from speedpaper_jax.steps.assembly import Assembly
-from speedpaper_jax.storage import provenance, resuming
+from speedpaper_jax.storage import provenance, resuming, undecodable
 from speedpaper_jax.storage.resuming import Changes
 from speedpaper_jax.storage.run_data import RunData
 from speedpaper_jax.storage.run_directory import RunDirectory
@@ -138,6 +138,7 @@ def begin(
   else:
     _keep_config(config, directory, session.changes)
   directory.forget_metrics_after(first_step)
+  undecodable.forget_after(directory, first_step)
   best = directory.best_evaluation() if config.keep_best else None
   return directory.evaluation(first_step), best
 

@@ -19,11 +19,13 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference.evaluation import Answers, Evaluator
 from speedpaper_jax.steps.assembly import Assembly
 from speedpaper_jax.steps.step import TrainState
+from speedpaper_jax.storage import undecodable
 from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.sessions import Recorder
 from speedpaper_jax.training.profiling import Profiler
 from speedpaper_jax.training.progress import Progress, format_evaluation
 from speedpaper_jax.training.throughput import Clock, Throughput
+from speedpaper_jax.training.undecodable import UndecodableImages
 
 Evaluation = dict[str, float]
 Result = TypeVar("Result")
@@ -49,6 +51,7 @@ class Loop:
     parts: of the run.
     train_step: compiled.
     evaluator: for held-out images.
+    undecodable: the training images that cannot be decoded.
     saved: the run's checkpoints.
     progress: shows and records.
     profiler: traces some of the steps.
@@ -63,6 +66,7 @@ class Loop:
   parts: Assembly
   train_step: Any
   evaluator: Evaluator
+  undecodable: UndecodableImages
   saved: Checkpoints
   progress: Progress
   profiler: Profiler
@@ -97,7 +101,7 @@ class Loop:
     Raises:
       DivergenceError: the loss, the gradient or the parameters are not finite.
       Interrupted: a stop was requested; the state is saved.
-      UserError: a checkpoint could not be written.
+      UserError: a checkpoint could not be written, or too many images cannot be decoded.
     """
     plan = self.parts.plan
     first_step = step = int(state.step)
@@ -140,6 +144,7 @@ class Loop:
     self.watchdog.doing(f"waiting for the images of step {step}", for_data=True)
     with self.clock.data_wait():
       rows = next(batches)
+    self.undecodable.note(step, rows["mask"])
     self.watchdog.doing(f"in step {step}, in which all processes wait for each other")
     self.profiler.before(step)
     state, metrics = self.train_step(state, parallel.shard_batch(self.parts.mesh, rows))
@@ -157,12 +162,16 @@ class Loop:
     """Waits for all but the last `keep` steps, and logs where it is due."""
     while len(self._unread) > keep:
       step, on_device = self._unread.popleft()
-      metrics = jax.device_get(on_device)
+      metrics = dict(jax.device_get(on_device))
       loss = metrics["loss"] / max(metrics["count"], 1)
       if not math.isfinite(loss):
         raise self._diverged(f"The loss is {loss} at step {step}", step)
       if not math.isfinite(metrics["gradient_norm"]):
         raise self._diverged(f"The gradient is not finite at step {step}", step)
+      # What is padded with zeros is no row of training: those that do not count have no image.
+      metrics["left_out"] = self.parts.config.batch_size - metrics["count"]
+      if (too_many := self.undecodable.too_many(step, int(metrics["left_out"]))) is not None:
+        raise self._ended(too_many)
       self.window.append(metrics)
       if self.parts.plan.log_every.due(step) or step == self.parts.plan.total_steps:
         self._log(step)
@@ -171,11 +180,12 @@ class Loop:
     self.saved.check()
     seconds, data_wait_seconds = self.clock.window()
     sums = {name: float(np.sum([m[name] for m in self.window])) for name in self.window[0]}
-    steps, count = len(self.window), max(sums["count"], 1)
+    steps, count = len(self.window), sums["count"] or math.nan  # where no image could be decoded
     timed_steps = steps - self._steps_of_before
     left = self.parts.plan.total_steps - step
     eval_every = self.parts.plan.eval_every.steps
     evaluations = left // eval_every + 1 if eval_every else 1
+    self.undecodable.record(step)
     self.progress.train(
       step,
       {
@@ -184,6 +194,8 @@ class Loop:
         "top5": sums["top5"] / count,
         "gradient_norm": sums["gradient_norm"] / steps,
         "learning_rate": float(self.parts.schedule(step - 1)),
+        "left_out": int(sums["left_out"]),
+        "undecodable_images": self.undecodable.number,
         **self._throughput.metrics(timed_steps, seconds, data_wait_seconds),
         "seconds": self.clock.total_seconds(),
       },
@@ -197,6 +209,7 @@ class Loop:
   def _save(self, step: int, state: TrainState) -> None:
     """Saves once all steps up to this one, and their parameters, are known to be finite."""
     self._read_metrics(keep=0)
+    self.undecodable.record(step)
     self.watchdog.doing(f"saving the checkpoint of step {step}")
     with self.clock.pause():
       # A finite gradient can still be a step too far.
@@ -248,14 +261,26 @@ class Loop:
     return evaluate(state.evaluated, on_batch)
 
   def _diverged(self, what: str, step: int) -> DivergenceError:
-    with contextlib.suppress(UserError):  # one thing at a time
-      self.saved.wait()
-    newest = hosts.from_main(self.saved.newest)
+    newest = self._newest_checkpoint()
     kept = f"The checkpoint of step {newest} is kept" if newest else "Nothing was saved before"
     return DivergenceError(
       f"{what}. {kept}; lower config.optimizer.learning_rate or set config.optimizer.clip_norm.",
       step,
     )
+
+  def _ended(self, too_many: str) -> UserError:
+    newest = self._newest_checkpoint()
+    goes_on = f"goes on from the checkpoint of step {newest}" if newest else "begins anew"
+    return UserError(
+      f"{too_many}; mend them or the disk ({undecodable.NAME} names them) and give the same "
+      f"command again, which {goes_on}, or allow a larger share."
+    )
+
+  def _newest_checkpoint(self) -> int | None:
+    with contextlib.suppress(UserError):  # one thing at a time
+      self.saved.wait()
+    newest: int | None = hosts.from_main(self.saved.newest)
+    return newest
 
   def _stopped(self, interrupted: Interrupted) -> Interrupted:
     """Says so only when the checkpoint is on disk."""

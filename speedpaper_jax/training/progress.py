@@ -73,8 +73,8 @@ class Progress:
     Args:
       step: the last of them.
       metrics: `loss`, `top1` (fraction), `images_per_second` (evaluations and checkpoints not
-        counted), `mfu` (fraction) where it is known, `step_seconds` and `data_wait_seconds`, and
-        others that are only recorded.
+        counted), `mfu` (fraction) where it is known, `step_seconds` and `data_wait_seconds`,
+        `left_out` (rows without an image), and others that are only recorded.
       eta_seconds: until the end of training, evaluations included.
     """
     self._record(step, "train", metrics)
@@ -160,13 +160,15 @@ class EventWriter:
 
 
 def _speed(metrics: dict[str, float]) -> str:
-  """`123 images/s  MFU 31%  41% waiting for data`; the last only where it is worth a look."""
+  """`123 images/s  MFU 31%  41% waiting for data  3 images left out`; the last two if need be."""
   parts = [f"{metrics['images_per_second']:.0f} images/s"]
   if "mfu" in metrics:
     parts.append(f"MFU {metrics['mfu']:.0%}")
   waiting = metrics["data_wait_seconds"] / metrics["step_seconds"]
   if waiting >= _SHOWN_DATA_WAIT:
     parts.append(f"{waiting:.0%} waiting for data")
+  if metrics["left_out"]:
+    parts.append(f"{metrics['left_out']:,} images left out")
   return "  ".join(parts)
 
 

@@ -36,6 +36,7 @@ from speedpaper_jax.training.loop import Loop
 from speedpaper_jax.training.profiling import Profiler, Steps
 from speedpaper_jax.training.progress import Progress
 from speedpaper_jax.training.throughput import Clock
+from speedpaper_jax.training.undecodable import UndecodableImages
 
 
 def run(
@@ -109,6 +110,13 @@ def run(
       parts,
       train_step,
       evaluator,
+      UndecodableImages(
+        train_split,
+        config,
+        parts.durations,
+        parts.plan.total_steps,
+        directory if hosts.is_main() else None,
+      ),
       saved,
       progress=Progress(
         directory if hosts.is_main() else None,
@@ -207,9 +215,9 @@ def _initialize(
 
 
 def _window(record: Mapping[str, Any]) -> list[Mapping[str, np.ndarray]]:
-  """Of a checkpoint, the steps after the last line; earlier versions did not keep them."""
+  """Of a checkpoint, the steps after the last line; earlier versions kept less, or none."""
   return [
-    {name: np.asarray(value, np.float32) for name, value in metrics.items()}
+    {name: np.asarray(value, np.float32) for name, value in {"left_out": 0, **metrics}.items()}
     for metrics in record.get("window", [])
   ]
 

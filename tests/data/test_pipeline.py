@@ -10,7 +10,7 @@ from PIL import Image
 
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.pipeline import eval_batches, train_batches
+from speedpaper_jax.data.pipeline import eval_batches, order, train_batches
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 
@@ -221,6 +221,24 @@ def test_training_ends_when_no_image_can_be_decoded():
     record["image"] = b"no image"
   with pytest.raises(UserError, match=r"^None of the 11 images to train on can be decoded"):
     train(split, 4)
+
+
+def test_one_host_of_several_goes_on_without_an_image():
+  """The others would wait for it; all of them know how many rows of a step were left out."""
+  split = numbered_split()
+  for record in split.records:
+    record["image"] = b"no image"
+  rows = stacked(train(split, 8, host_count=2))
+  assert not rows["mask"].any()
+  assert split.undecodable.keys() == set(range(COUNT))
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_the_order_of_the_records_is_known(start):
+  split = numbered_split()
+  rows = stacked(train(split, 9, seed=3, start=start))
+  known = order(split, 3)
+  assert rows["label"].tolist() == [known[start + row] for row in range(36)]
 
 
 @pytest.mark.parametrize("label", [-1, COUNT])

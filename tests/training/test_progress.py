@@ -26,6 +26,7 @@ TRAIN = {
   "images_per_second": 123.4,
   "step_seconds": 0.2,
   "data_wait_seconds": 0.001,
+  "left_out": 0,
 }
 EVAL = {"loss": 0.0712, "top1": 0.983, "top5": 1.0, "count": 360}
 
@@ -99,6 +100,13 @@ def test_plain_lines_when_piped(directory, capsys):
     "step   2/100  epoch 0.2  loss 1.5000  top1 25.0%  123 images/s  ETA 01:23",
     "step 2  evaluation: top1 98.30%  top5 100.00%  loss 0.0712  (360 images)",
   ]
+
+
+def test_images_that_were_left_out_are_counted(tmp_path, capsys):
+  progress = Progress(RunDirectory(tmp_path), 0, 100, lambda step: step / 20)
+  progress.train(1, {**TRAIN, "left_out": 1200}, eta_seconds=83)
+  progress.close()
+  assert "  123 images/s  1,200 images left out  ETA 01:23\n" in capsys.readouterr().out
 
 
 def test_plain_lines_on_a_terminal_without_a_size(directory, terminal):
