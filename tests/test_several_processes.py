@@ -8,11 +8,15 @@ import shutil
 import signal
 import time
 
+import bad_images
 import numpy as np
 import pytest
 from commands import ROOT, TINY, finish, flags, launch, start, wait_until
 
 from benchmarks import survive_kills
+from speedpaper_jax.data.pipeline import order
+from speedpaper_jax.data.sources import open_split
+from speedpaper_jax.storage import undecodable
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow
@@ -178,6 +182,57 @@ def test_processes_that_stand_still_end(scratch, tmp_path):
   assert status == 75
   assert errors.count("Nothing has happened for ") >= 1
   assert "in step 1" in errors or "in step 2" in errors
+
+
+def test_images_that_cannot_be_decoded(scratch, tmp_path):
+  """Each process reads its own rows; they count together, and stop together."""
+  images = {**bad_images.bad(), **bad_images.good(11)}
+  bad_images.write_folder(tmp_path / "images", images)
+
+  def begin(share):
+    return launch(
+      scratch,
+      f"{CONFIG}:data=folder",
+      f"--workdir={tmp_path / 'run'}",
+      f"--patience={PATIENCE}",
+      *flags(
+        data__dir=tmp_path / "images",
+        data__largest_undecodable_share=share,
+        log_every="4 steps",
+      ),
+      program=TINY[0],
+      processes=2,
+      devices=2,
+      grace=4 * PATIENCE,
+    )
+
+  split = open_split("folder", "train", str(tmp_path / "images"))
+  paths = [split.records.short_name(int(number)) for number in order(split, 0)[: 12 * 8]]
+  bad = [
+    (row // 8 + 1, path)
+    for row, path in enumerate(paths)
+    if os.path.basename(path) in bad_images.REASONS
+  ]
+  known = {path: step for step, path in reversed(bad)}
+
+  status, _, errors = finish(begin(share=0.2))
+  assert status == 1, errors
+  sentences = re.findall(r"error: (\d+ of the last \d+ training images, up to step .*)", errors)
+  assert len(sentences) == 2, errors
+  assert sentences[0] == sentences[1]
+  last = bad[int(0.2 * 96)][0]
+  assert f"up to step {last}, " in sentences[0]
+  directory = RunDirectory(tmp_path / "run")
+  found = {image.name: image.step for image in undecodable.read(directory)}
+  assert found == {path: step for path, step in known.items() if step <= last}
+
+  completed(begin(share=0.5))
+  lines = [entry for entry in directory.metrics() if entry["split"] == "train"]
+  assert {line["step"]: line["left_out"] for line in lines} == {
+    end: sum(end - 4 < step <= end for step, _ in bad) for end in (4, 8, 12)
+  }
+  assert lines[-1]["undecodable_images"] == len(known) == 5
+  assert {image.name: image.step for image in undecodable.read(directory)} == known
 
 
 def test_kills_at_any_moment_do_no_harm(scratch):

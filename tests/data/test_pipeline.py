@@ -228,7 +228,7 @@ def test_one_host_of_several_goes_on_without_an_image():
   split = numbered_split()
   for record in split.records:
     record["image"] = b"no image"
-  rows = stacked(train(split, 8, host_count=2))
+  rows = stacked(train(split, 33, host_count=2))
   assert not rows["mask"].any()
   assert split.undecodable.keys() == set(range(COUNT))
 
