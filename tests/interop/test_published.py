@@ -5,10 +5,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import pathlib
-import types
 import zipfile
 
 import matplotlib.cbook
@@ -18,6 +16,7 @@ from packages import require
 from PIL import Image
 from serving import served
 
+from benchmarks import beside_preprocessing
 from speedpaper_jax import predict
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import files, images, published, references
@@ -207,37 +206,10 @@ def sure_keras_network():
 
 def own_transform(row, module):
   """What the package does with a PIL image, up to the logits [1, classes]."""
-  if row.package == "timm":
-    data = references.import_package("timm.data")
-    name = row.name.partition("/")[2]
-    config = references.import_package("timm").models.get_pretrained_cfg(name)
-    transform = data.create_transform(**data.resolve_data_config(config.to_dict()))
-  elif row.package == "torchvision":
-    weights = references.import_package("torchvision.models").get_model_weights(row.model)
-    transform = weights.IMAGENET1K_V1.transforms()
-  elif row.package == "pretrainedmodels":
-    utils = references.import_package("pretrainedmodels.utils")
-    file = references.import_package("pretrainedmodels.models.bninception")
-    settings = file.pretrained_settings["bninception"]["imagenet"]
-    transform = utils.TransformImage(types.SimpleNamespace(**settings))
-  elif row.package == "pytorchcv":
-    transform = pytorchcv_transform(row.preprocessing.crop.image_size)
-  else:
+  if row.package == "pytorch-fid":
     return pytorch_fid_logits(module)
+  transform = beside_preprocessing.of_pytorch(row)
   return lambda image: module(transform(image)[None])
-
-
-def pytorchcv_transform(image_size):
-  """As its author's evaluation scripts have it; it is not in the package."""
-  transforms = references.import_package("torchvision.transforms")
-  return transforms.Compose(
-    [
-      transforms.Resize(math.ceil(image_size / 0.875)),
-      transforms.CenterCrop(image_size),
-      transforms.ToTensor(),
-      transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    ]
-  )
 
 
 def pytorch_fid_logits(module):
