@@ -66,6 +66,10 @@ class FolderSource:
     """The path of the file."""
     return str(self._examples[index].photograph.path)
 
+  def file_name(self, index: int) -> str:
+    """The last part of its path."""
+    return self._examples[index].photograph.path.name
+
   def labels(self) -> list[int]:
     """Of all images, as their folders say."""
     return [example.label for example in self._examples]

@@ -36,6 +36,9 @@ class Source(Records, Protocol):
   def short_name(self, index: int, /) -> str:
     """What a record is called in a table."""
 
+  def file_name(self, index: int, /) -> str | None:
+    """The name of the file that a record was, without folders; None where that is not known."""
+
   def labels(self) -> Sequence[int] | None:
     """Of all records, where they are known without reading these."""
 
@@ -51,6 +54,7 @@ class ArrayRecordSource:
     decoders = {"image": tfds.decode.SkipDecoding()}
     self._records = builder.as_data_source(split, decoders=decoders)
     self._data_set = builder.info.full_name
+    self._has_file_names = "file_name" in builder.info.features
     self._num_bytes = builder.info.dataset_size
     self._split = split
     self._parts = builder.info.splits[split].file_instructions
@@ -71,6 +75,15 @@ class ArrayRecordSource:
   def short_name(self, index: int) -> str:
     """Its number in the split."""
     return f"record {index}"
+
+  def file_name(self, index: int) -> str | None:
+    """Of data sets with such a feature, as "imagenet2012" has; the record is read for it."""
+    if not self._has_file_names:
+      return None
+    try:
+      return os.fsdecode(self[index]["file_name"])
+    except DecodeError:
+      return None
 
   def labels(self) -> None:
     """They are in the records."""
@@ -117,6 +130,10 @@ class PreparedRecords:
   def short_name(self, index: int) -> str:
     """As the source says."""
     return self._source.short_name(index)
+
+  def file_name(self, index: int) -> str | None:
+    """As the source says."""
+    return self._source.file_name(index)
 
   def labels(self) -> Sequence[int] | None:
     """As the source says."""

@@ -37,6 +37,10 @@ class Relabelled:
     """As without the new labels."""
     return self._records.short_name(index)
 
+  def file_name(self, index: int) -> str | None:
+    """As without the new labels."""
+    return self._records.file_name(index)
+
   def labels(self) -> list[int] | None:
     """With the new numbers."""
     labels = self._records.labels()
