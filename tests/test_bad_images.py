@@ -131,6 +131,15 @@ class TestWhatBecomesOfEach:
       if name.startswith("good"):
         np.testing.assert_array_equal(images[name], crop(contents[name]))
 
+  def test_records_that_a_disk_gives_no_longer_are_left_out(self, tmp_path):
+    bad_images.write_records(tmp_path, bad_images.good(200))
+    split = open_split("pictures", "train", str(tmp_path))
+    (file,) = tmp_path.rglob("*.array_record-*")
+    os.truncate(file, file.stat().st_size // 2)  # as where it is on a network and cannot be reached
+    mask = training_batch(split)["mask"]
+    assert 20 < len(split.undecodable) == (mask == 0).sum() < 180
+    assert set(split.undecodable.values()) == {"it cannot be read"}
+
   def test_an_image_without_a_class_is_an_error_with_its_name(self, contents, tmp_path):
     bad_images.write_records(tmp_path, contents, unlabelled=("png.jpg",))
     split = open_split("pictures", "train", str(tmp_path))

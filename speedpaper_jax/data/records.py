@@ -64,9 +64,12 @@ class ArrayRecordSource:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     try:
-      return self._records[index]
+      record: dict[str, Any] = self._records[index]
     except RuntimeError as error:  # ArrayRecord's word for a wrong hash
       raise DecodeError(str(error)) from error
+    if record["image"] is None:  # ArrayRecord's word for what the file system does not give it
+      raise DecodeError("it cannot be read")
+    return record
 
   def name(self, index: int) -> str:
     """Names the data set and the split, as images have no names there."""
