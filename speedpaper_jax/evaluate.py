@@ -120,6 +120,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="FILE",
     help="draw the crops of the first image there before all else, such as x.png",
   )
+  parser.add_argument(
+    "--labels",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="right classes of ImageNet's validation images, real.json; see docs/evaluation.md",
+  )
+  parser.add_argument(
+    "--exclude",
+    type=pathlib.Path,
+    metavar="FILE",
+    help="ImageNet's validation images to leave out, one a line; see docs/evaluation.md",
+  )
   host_flags.add_to(parser)
   options, left = parser.parse_known(arguments[1:])
   if not options.directories or left:
@@ -144,11 +156,13 @@ def main(options: argparse.Namespace) -> None:
   hosts.from_main(lambda: _check_outputs(options))
   found = _members(options)
   data, images = _shared_images(options, found)
+  images, right = _other_labels(options, members.relabelled(found, images))
   protocol = members.EvaluationProtocol(
     AveragedCrops(options.crops, options.scales or "proportional"),
     batch_size=options.batch_size,
     averaged=not options.raw_weights,
     among=imagenet_classes.classes_of(_base_name(data.name)),
+    right=right,
   )
   by_crops = f", {options.crops} crops" if options.crops > 1 else ""
   among = f", among {len(protocol.among)} classes" if protocol.among else ""
@@ -169,7 +183,8 @@ def main(options: argparse.Namespace) -> None:
 def _check_outputs(options: argparse.Namespace) -> None:
   figures = ("worst_images", "show_crops")
   names = ("json", "probabilities", "per_class", *figures)
-  output_files.check_all({f"--{name}": getattr(options, name) for name in names})
+  inputs = [path for path in (options.labels, options.exclude) if path is not None]
+  output_files.check_all({f"--{name}": getattr(options, name) for name in names}, inputs)
   for path in filter(None, (getattr(options, name) for name in figures)):
     from speedpaper_jax.files.figures import check_format
 
@@ -227,6 +242,28 @@ def _shared_images(
   return data, images
 
 
+def _other_labels(
+  options: argparse.Namespace, images: "Split"
+) -> "tuple[Split, Sequence[Sequence[int]] | None]":
+  """Without the images that the flags leave out; and of each its right classes, if told."""
+  from speedpaper_jax.data import selection, validation_labels
+  from speedpaper_jax.distributed import hosts
+
+  if options.labels is None and options.exclude is None:
+    return images, None
+
+  def choose() -> selection.Chosen:
+    excluded = options.exclude and validation_labels.read_excluded(options.exclude)
+    labels = options.labels and validation_labels.read_right_labels(options.labels)
+    return selection.choose(images, excluded, labels)
+
+  chosen = hosts.in_all(choose)
+  if hosts.is_main():
+    for sentence in chosen.told:
+      inform(f"Note: {sentence}")
+  return chosen.split, chosen.right
+
+
 def _evaluate(
   found: "Sequence[Member]", images: "Split", protocol: "EvaluationProtocol"
 ) -> "Ensemble":
@@ -280,7 +317,8 @@ def _print(
   if len(found) > 1:
     print(f"ensemble: {format_evaluation(ensemble.metrics)}")
     print("\n".join(_curve(ensemble)), flush=True)
-  if _base_name(data.name) != "imagenet2012" or not data.eval_split.startswith("validation"):
+  is_papers = _base_name(data.name) == "imagenet2012" and data.eval_split.startswith("validation")
+  if not is_papers or protocol.right is not None:
     return
   number = protocol.crops.number
   names = [member.description.name for member in found]
@@ -325,6 +363,9 @@ def _content(
     what["scales"] = protocol.crops.scales
   if protocol.among:
     what["among"] = len(protocol.among)
+  for name in ("labels", "exclude"):
+    if (path := getattr(options, name)) is not None:
+      what[name] = str(path)
   if len(ensemble.members) > 1:
     return {**what, **ensemble.to_json()}
   return {**what, **ensemble.members[0].to_json()}

@@ -1,5 +1,6 @@
 """`python -m speedpaper_jax.evaluate DIR`, of a run of the tiny network."""
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -12,9 +13,11 @@ from commands import EVALUATE, finish, start
 from PIL import Image
 
 from speedpaper_jax import evaluate
+from speedpaper_jax import evaluate as command
 from speedpaper_jax.config.files import load
-from speedpaper_jax.data import sources
+from speedpaper_jax.data import imagenet_classes, sources
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.imagenet_classes import class_names
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.distributed import parallel
@@ -578,6 +581,150 @@ class TestSeveral:
     (two[1] / "config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"'{two[1]}': The network takes images of 24 pixels alone"):
       run_evaluate(*map(str, two), data, "--image_size=16")
+
+
+class TestImageNet:
+  """A network of ImageNet's classes on a folder of images that are called as ImageNet's are."""
+
+  CLASSES = ("n01440764", "n01443537", "n01498041")  # the labels 0, 1 and 6
+  LABELS = (0, 1, 6)
+  IMAGES = 12
+
+  @pytest.fixture
+  def network(self, run_evaluate, tmp_path):
+    write = model_directory.write
+
+    def write_uneven(path, config, description, variables):
+      generator = np.random.default_rng(0)
+      kernel = variables["params"]["logits"]["kernel"]
+      variables["params"]["logits"]["kernel"] = kernel + generator.normal(0, 1, kernel.shape)
+      write(path, config, description, jax.tree.map(np.float32, variables))
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(model_directory, "write", write_uneven)
+      tiny.write_model_directory(
+        tmp_path / "network", class_names(), Preprocessing(EvaluationCrop(16), DEFAULT)
+      )
+    return tmp_path / "network"
+
+  @pytest.fixture
+  def evaluate(self, run_evaluate, network, tmp_path):
+    """Evaluates on the folder, and reads the probabilities of the images, in its order."""
+    generator = np.random.default_rng(1)
+    for number in range(self.IMAGES):
+      folder = tmp_path / "own" / "validation" / self.CLASSES[number % 3]
+      folder.mkdir(parents=True, exist_ok=True)
+      pixels = generator.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+      Image.fromarray(pixels).save(folder / f"ILSVRC2012_val_{number + 1:08d}.png")
+      (tmp_path / "own" / "train" / folder.name).mkdir(parents=True, exist_ok=True)
+      Image.fromarray(pixels).save(tmp_path / "own" / "train" / folder.name / "one.png")
+
+    def evaluate(*arguments):
+      saved = tmp_path / "saved.npz"
+      flags = ("--data=folder", f"--data_dir={tmp_path / 'own'}", "--split=validation")
+      result = run_evaluate(network, *flags, f"--probabilities={saved}", *arguments)
+      with np.load(saved) as file:
+        return result, file["probabilities"][0], file["labels"]
+
+    return evaluate
+
+  def numbers(self, tmp_path):
+    """Of the images, from 0, in the order of the split."""
+    split = sources.open_split("folder", "validation", str(tmp_path / "own"))
+    return [int(split.records.file_name(row)[-12:-4]) - 1 for row in range(self.IMAGES)]
+
+  def test_reassessed_labels(self, evaluate, tmp_path, capsys):
+    _, p, _ = evaluate()
+    generator = np.random.default_rng(2)
+    right = [
+      generator.choice(1000, generator.integers(0, 400), replace=False).tolist()
+      if number != 7
+      else []
+      for number in range(self.IMAGES)
+    ]
+    (tmp_path / "real.json").write_text(json.dumps(right + [[]] * (50_000 - self.IMAGES)))
+    result, _, _ = evaluate(f"--labels={tmp_path / 'real.json'}")
+    hits, among_five, count = 0, 0, 0
+    for row, number in zip(p, self.numbers(tmp_path), strict=True):
+      if right[number]:
+        order = np.argsort(-row, kind="stable")
+        hits += order[0] in right[number]
+        among_five += any(label in right[number] for label in order[:5])
+        count += 1
+    assert count <= self.IMAGES - 1
+    assert 0 < hits < among_five <= count
+    assert (result["top1"], result["top5"], result["count"]) == (
+      hits / count,
+      among_five / count,
+      count,
+    )
+    assert "loss" not in result
+    told = f"Note: {self.IMAGES - count} images without a right class are left out."
+    assert told in capsys.readouterr().err
+
+  def test_images_that_are_left_out(self, evaluate, tmp_path, capsys):
+    _, p, labels = evaluate()
+    (tmp_path / "list.txt").write_text("3\nILSVRC2012_val_00000011.JPEG\n40000\n")
+    result, found, kept = evaluate(f"--exclude={tmp_path / 'list.txt'}")
+    mask = np.array([number + 1 not in (3, 11) for number in self.numbers(tmp_path)])
+    np.testing.assert_array_equal(kept, labels[mask])
+    np.testing.assert_allclose(found, p[mask], rtol=1e-6)
+    assert result["count"] == self.IMAGES - 2
+    errors = capsys.readouterr().err
+    assert "Note: 2 of the 12 images are left out." in errors
+    assert "Note: 1 of the 3 images to leave out are not in the split." in errors
+
+  def test_both(self, evaluate, tmp_path):
+    right = [[number] for number in range(self.IMAGES)] + [[]] * (50_000 - self.IMAGES)
+    (tmp_path / "real.json").write_text(json.dumps(right))
+    (tmp_path / "list.txt").write_text("1\n")
+    flags = (f"--labels={tmp_path / 'real.json'}", f"--exclude={tmp_path / 'list.txt'}")
+    result, p, labels = evaluate(*flags)
+    assert sorted(labels) == list(range(1, self.IMAGES))
+    assert result["loss"] == pytest.approx(
+      -np.log(p[np.arange(len(labels)), labels].astype(float)).mean(), rel=1e-5
+    )
+
+  def test_a_set_of_200_classes(self, evaluate, monkeypatch, capsys):
+    """As if this folder were such a set."""
+    _, p, labels = evaluate()
+    classes_of = imagenet_classes.classes_of
+    monkeypatch.setattr(imagenet_classes, "classes_of", lambda name: self.possible())
+    result, masked, _ = evaluate()
+    assert "among 200 classes:" in capsys.readouterr().out
+    assert classes_of("imagenet_a") != self.possible()
+    mask = np.isin(list(imagenet_classes._names()), self.possible())
+    expected = np.where(mask, p, 0) / p[:, mask].sum(-1, keepdims=True)
+    np.testing.assert_allclose(masked, expected, rtol=1e-4, atol=1e-9)
+    assert result["among"] == 200
+    assert result["top1"] == np.mean(expected.argmax(-1) == labels)
+
+  def possible(self):
+    return [*self.CLASSES, *list(imagenet_classes._names())[300:497]]
+
+  def test_each_class_and_the_worst_images(self, evaluate, tmp_path):
+    files = {name: tmp_path / name for name in ("x.csv", "worst.png", "crops.png")}
+    flags = (f"--per_class={files['x.csv']}", f"--worst_images={files['worst.png']}")
+    _, p, labels = evaluate(*flags, f"--show_crops={files['crops.png']}", "--crops=12")
+    header, *rows = csv.reader(files["x.csv"].read_text().splitlines())
+    assert header == ["class", "name", "images", "top1_error", "top5_error"]
+    assert [(int(row[0]), int(row[2])) for row in rows] == [(label, 4) for label in self.LABELS]
+    assert [row[1] for row in rows] == ["tench", "goldfish", "stingray"]
+    for row, label in zip(rows, self.LABELS, strict=True):
+      assert float(row[3]) == np.mean(p[labels == label].argmax(-1) != label)
+    for name in ("worst.png", "crops.png"):
+      with Image.open(files[name]) as figure:
+        figure.verify()
+
+  def test_the_papers_errors_stand_beside(self, evaluate, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_base_name", lambda name: "imagenet2012")
+    evaluate("--crops=144", "--scales=grown")
+    output = capsys.readouterr().out
+    assert ", 144 crops, scales 32, 64, 96, 128 (grown): top1 " in output
+    lines = output.splitlines()
+    place = lines.index("errors by 144 crops in percent   images   top-1   top-5")
+    assert lines[place + 1].split()[:3] == ["this", "evaluation", "12"]
+    assert lines[place + 2].split() == ["1502.03167,", "Figure", "4", "50,000", "21.99", "5.82"]
 
 
 class TestMistakes:

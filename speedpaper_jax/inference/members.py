@@ -20,7 +20,7 @@ from speedpaper_jax.data.averaged_crops import ONE, AveragedCrops
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.distributed import hosts
-from speedpaper_jax.errors import UserError, inform
+from speedpaper_jax.errors import UserError, inform, inform_once
 from speedpaper_jax.inference import ensembles, model_directory, unfinished
 from speedpaper_jax.inference.ensembles import ByCount
 from speedpaper_jax.inference.evaluation import (
@@ -69,8 +69,8 @@ class EvaluationProtocol:
     averaged: whether to take the moving average of the weights where there is one.
     among: names of the classes that an image may be of; None for all. The others' probabilities
       are zero.
-    right: classes of each image, by their numbers among the images' own classes, of which any is
-      right; None for the label alone.
+    right: classes of each image of which any is right, by the numbers of `relabelled`; None for the
+      label alone.
   """
 
   crops: AveragedCrops = ONE
@@ -197,6 +197,19 @@ def read(
   return Member(name, path, step, config, description, trained_on or config.data)
 
 
+def relabelled(members: Sequence[Member], images: Split) -> Split:
+  """Images with the numbers that the members give to their classes, in whatever order they come.
+
+  Raises:
+    UserError: the members know other classes than each other, or than the images have.
+  """
+  names, _ = _match_classes(members)
+  images, note = relabel.by_name(images, names)
+  if note and hosts.is_main():
+    inform(f"Note: {note}")
+  return images
+
+
 def evaluate(
   members: Sequence[Member],
   mesh: Mesh,
@@ -230,7 +243,7 @@ def evaluate(
   for member in members:
     protocol.crops.of(member.description.preprocessing.crop)  # an error now, not after the others
   names, orders = _match_classes(members)
-  images, protocol = _in_order_of(names, images, protocol)
+  images = relabelled(members, images)
   done: list[Unfinished] = []
   results: list[Result] = []
   log_probabilities: list[np.ndarray] = []
@@ -255,21 +268,6 @@ def evaluate(
   for each in done:
     each.remove()
   return Ensemble(results, names, numbers, right, log_probabilities)
-
-
-def _in_order_of(
-  names: Sequence[str], images: Split, protocol: EvaluationProtocol
-) -> tuple[Split, EvaluationProtocol]:
-  """Images and right classes by the numbers that the networks give to the classes."""
-  relabelled, note = relabel.by_name(images, names)
-  if note and hosts.is_main():
-    inform(f"Note: {note}")
-  if protocol.right is None or relabelled is images:
-    return relabelled, protocol
-  numbers = class_names.positions(images.class_names, names)
-  assert numbers is not None  # else `by_name` has said so
-  right = [[numbers[label] for label in of_image] for of_image in protocol.right]
-  return relabelled, dataclasses.replace(protocol, right=right)
 
 
 def _right_classes(answers: Answers, protocol: EvaluationProtocol) -> RightClasses:
@@ -298,8 +296,8 @@ def _match_classes(members: Sequence[Member]) -> tuple[Sequence[str], list[np.nd
         f"{_difference(member.description, of_names.description)}. Leave it out, or choose "
         "networks of the same classes."
       )
-    if not own and member is not of_names and hosts.is_main():
-      inform(
+    if not own and member is not of_names:
+      inform_once(
         f"Note: the names of the classes of '{member.name}' are not known; they are taken for "
         f"those of '{of_names.name}', in its order."
       )

@@ -173,10 +173,10 @@ def _speed(metrics: dict[str, float]) -> str:
 
 
 def format_evaluation(metrics: dict[str, float]) -> str:
-  """`top1 98.3 %  top5 100.0 %  loss 0.0712  (360 images)`."""
+  """`top1 98.3 %  top5 100.0 %  loss 0.0712  (360 images)`; there may be no loss."""
+  loss = f"loss {metrics['loss']:.4f}  " if "loss" in metrics else ""
   return (
-    f"top1 {metrics['top1']:.2%}  top5 {metrics['top5']:.2%}  loss {metrics['loss']:.4f}  "
-    f"({metrics['count']} images)"
+    f"top1 {metrics['top1']:.2%}  top5 {metrics['top5']:.2%}  {loss}({metrics['count']} images)"
   )
 
 
