@@ -322,14 +322,17 @@ def _print(
     return
   number = protocol.crops.number
   names = [member.description.name for member in found]
-  rows = [(row.source, row.images, row.top1, row.top5) for row in printed_errors.of(names, number)]
+  rows = [
+    (row.source, row.images, *("–" if error is None else f"{error:g}" for error in row[3:5]))
+    for row in printed_errors.of(names, number)
+  ]
   if not rows:
     return
   top1, top5 = (f"{100 * (1 - ensemble.metrics[name]):.2f}" for name in ("top1", "top5"))
-  here = ("this evaluation", f"{ensemble.metrics['count']:,}", top1, top5)
+  here = ("this evaluation", ensemble.metrics["count"], top1, top5)
   print(f"errors by {number} crop{'s' * (number > 1)} in percent   images   top-1   top-5")
   for source, images, *errors in (here, *rows):
-    print(f"{source:30}  {images:>6}  {errors[0]:>6}  {errors[1]:>6}")
+    print(f"{source:30}  {images:>6,}  {errors[0]:>6}  {errors[1]:>6}")
 
 
 def _curve(ensemble: "Ensemble") -> list[str]:
