@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from speedpaper_jax.data import jpeg_rows
+
 # Pixels of the largest image that is decoded: a few kilobytes can claim any size, while telephones
 # make photographs of 108 million. Measured, a thread needs 4 to 9 bytes for each (13 for a rotated
 # PNG in training), so 1.2 GB at most; twice as many for a WebP, which may have half the pixels.
@@ -114,7 +116,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
   return image.height, image.width
 
 
-def to_rgb(image: Image.Image, shrink: float = 1.0) -> Image.Image:
+def to_rgb(image: Image.Image, shrink: float = 1.0, bottom: float = 1.0) -> Image.Image:
   """Decodes the pixels of an image from `open_image` into upright 8-bit RGB.
 
   Grey and palette images become RGB; 16-bit ones keep the high byte. Transparent pixels show white,
@@ -124,16 +126,20 @@ def to_rgb(image: Image.Image, shrink: float = 1.0) -> Image.Image:
     image: opened, its pixels not read yet.
     shrink: how many times smaller the caller needs it at most. A JPEG is then decoded at 1/2, 1/4
       or 1/8 of its size, never smaller than 1/`shrink`, which saves most of the work.
+    bottom: the part of its height that the caller looks at, from above; what lies below may be
+      undefined.
 
   Raises:
     DecodeError: the bytes are damaged.
   """
+  orientation, height = _orientation(image), image.height
   with _decode_errors():
     if shrink > 1:
       size = math.ceil(image.width / shrink), math.ceil(image.height / shrink)
       image.draft(None, size)  # does nothing for formats other than JPEG
+    if bottom < 1 and orientation not in _UPRIGHT:
+      jpeg_rows.stop_below(image, height, bottom)
     image.load()
-    orientation = _orientation(image)
     if orientation in _UPRIGHT:
       image = image.transpose(_UPRIGHT[orientation])
     return _eight_bit_rgb(image)
