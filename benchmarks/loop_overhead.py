@@ -80,6 +80,7 @@ def time_bare_step(config: ml_collections.ConfigDict, steps: int) -> float:
     batch_size=config.batch_size,
     seed=config.seed,
     augmentation=build.build_augmentation(config),
+    distort_on_device=parts.distorts_images,
   )
   batch = parallel.shard_batch(mesh, next(batches))
   batches.close()

@@ -187,12 +187,13 @@ def _sizes(parts: "Assembly") -> dict[str, int]:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
   state, config = parts.state_template, parts.config
+  rows, image_size = config.batch_size // parts.mesh.size, config.data.image_size
   return {
     "parameters": size(state.params),
     "batch_stats": size(state.batch_stats),
     "optimiser state": size(state.opt_state),
     "averaged copy": size(state.average),
-    "batch": size(batch_template(config.batch_size // parts.mesh.size, config.data.image_size)),
+    "batch": size(batch_template(rows, image_size, parts.distorts_images)),
   }
 
 

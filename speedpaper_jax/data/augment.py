@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
-from speedpaper_jax.data import crop, decode
+from speedpaper_jax.data import crop, decode, distortions
 from speedpaper_jax.data.crop import SMALLEST_FRACTION
 from speedpaper_jax.data.rand_augment import LARGEST_MAGNITUDE, rand_augment
 from speedpaper_jax.files import rules
@@ -20,16 +20,6 @@ _INTERPOLATIONS = (
   Image.Resampling.BOX,
   Image.Resampling.NEAREST,
   Image.Resampling.BICUBIC,
-)
-# A. Howard, "Some improvements on deep convolutional neural network based image classification",
-# section 2: these three in random order, each by a factor in [0.5, 1.5], then lighting noise.
-_DISTORTIONS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-# Krizhevsky et al. 2012, section 4.1: principal components of ImageNet's RGB values, one a column,
-# each added to the whole image times its eigenvalue times a normal draw of this deviation.
-_LIGHTING_DEVIATION = 0.1
-_EIGENVALUES = 255 * np.array([0.2175, 0.0188, 0.0045])
-_PRINCIPAL_COMPONENTS = np.array(
-  [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
 
 
@@ -74,6 +64,11 @@ class Augmentation:
     for name, (_, rule) in FIELDS.items():
       rule.check(name, getattr(self, name))
 
+  @property
+  def ends_with_distortions(self) -> bool:
+    """Whether colours are distorted, and nothing but the mirror image comes after that."""
+    return self.photometric > 0 and self.crop != "shift"
+
 
 # Field → its default, and what it may be.
 FIELDS: Mapping[str, tuple[Any, rules.Rule]] = {
@@ -101,6 +96,35 @@ def augment(
   Raises:
     decode.DecodeError: the image is damaged.
   """
+  return np.asarray(distortions.on_host(*_crop_and_draw(image, image_size, augmentation, rng)))
+
+
+def augment_but_for_distortions(
+  image: bytes | np.ndarray,
+  image_size: int,
+  augmentation: Augmentation,
+  rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+  """As `augment`, up to what a device can do.
+
+  Returns:
+    RGB, uint8 `[image_size, image_size, 3]`, of which `distortions.on_device` makes the pixels of
+    `augment` with these numbers, int32 `[distortions.NUMBERS]`.
+
+  Raises:
+    decode.DecodeError: the image is damaged.
+  """
+  rgb, numbers = _crop_and_draw(image, image_size, augmentation, rng)
+  return np.asarray(rgb), numbers
+
+
+def _crop_and_draw(
+  image: bytes | np.ndarray,
+  image_size: int,
+  augmentation: Augmentation,
+  rng: np.random.Generator,
+) -> tuple[Image.Image, np.ndarray]:
+  """The cropped image, and the distortions that come last."""
   opened = decode.open_image(image)
   box, resampling = crop.WHOLE, Image.Resampling.BILINEAR
   if augmentation.crop == "central":
@@ -115,33 +139,18 @@ def augment(
   rgb = crop.crop_encoded(opened, box, image_size, resampling)
   if augmentation.rand_augment:
     rgb = rand_augment(rgb, augmentation.rand_augment, augmentation.rand_augment_magnitude, rng)
+  numbers = distortions.none()
   if augmentation.photometric:
-    pixels = _distort_colours(rgb, augmentation.photometric, rng)
-  else:
-    pixels = np.asarray(rgb)
+    numbers = distortions.draw(augmentation.photometric, rng)
   if augmentation.crop == "shift":
-    pixels = _shift(pixels, augmentation.shift, rng)
-  if augmentation.flip and rng.random() < 0.5:
-    pixels = pixels[:, ::-1]
-  return pixels
+    rgb, numbers = distortions.on_host(rgb, numbers), distortions.none()
+    rgb = _shift(rgb, augmentation.shift, rng)
+  numbers[distortions.MIRRORED] = augmentation.flip and rng.random() < 0.5
+  return rgb, numbers
 
 
-def _distort_colours(rgb: Image.Image, strength: float, rng: np.random.Generator) -> np.ndarray:
-  for index in rng.permutation(len(_DISTORTIONS)):
-    factor = rng.uniform(1 - strength / 2, 1 + strength / 2)
-    rgb = _DISTORTIONS[index](rgb).enhance(factor)
-  draws = rng.normal(0, strength * _LIGHTING_DEVIATION, 3)
-  noisy = np.asarray(rgb) + _PRINCIPAL_COMPONENTS @ (draws * _EIGENVALUES)
-  return np.clip(np.round(noisy), 0, 255).astype(np.uint8)
-
-
-def _shift(pixels: np.ndarray, farthest: int, rng: np.random.Generator) -> np.ndarray:
+def _shift(rgb: Image.Image, farthest: int, rng: np.random.Generator) -> Image.Image:
   down, right = rng.integers(-farthest, farthest, size=2, endpoint=True)
-  shifted = np.zeros_like(pixels)
-  shifted[_overlap(down), _overlap(right)] = pixels[_overlap(-down), _overlap(-right)]
+  shifted = Image.new("RGB", rgb.size)
+  shifted.paste(rgb, (int(right), int(down)))
   return shifted
-
-
-def _overlap(move: int) -> slice:
-  """The part of an axis that still holds pixels after a move by `move`."""
-  return slice(move, None) if move >= 0 else slice(None, move)

@@ -8,12 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import grain
 import numpy as np
 
-from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data import distortions
+from speedpaper_jax.data.augment import Augmentation, augment, augment_but_for_distortions
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import in_memory, name_of
 from speedpaper_jax.data.sources import Split
@@ -50,11 +51,13 @@ class Batch(TypedDict):
     image: RGB `[n, size, size, 3]`, uint8; in evaluation of the crop's shape and dtype.
     label: class numbers, int32 `[n]`.
     mask: float32 `[n]`; 1 is an example, 0 is padding or an image that cannot be decoded.
+    distortion: int32 `[n, distortions.NUMBERS]`, of training where devices distort the images.
   """
 
   image: np.ndarray
   label: np.ndarray
   mask: np.ndarray
+  distortion: NotRequired[np.ndarray]
 
 
 def train_batches(
@@ -64,6 +67,7 @@ def train_batches(
   batch_size: int,
   seed: int,
   augmentation: Augmentation,
+  distort_on_device: bool = False,
   start: int = 0,
   host_index: int = 0,
   host_count: int = 1,
@@ -78,6 +82,8 @@ def train_batches(
     batch_size: rows of the global batch, over all hosts.
     seed: of the order and of the augmentation.
     augmentation: what is done to each image.
+    distort_on_device: whether `distortions.on_device` is left to the caller; the pixels are the
+      same.
     start: examples already seen over all hosts; any value costs the same.
     host_index: whose rows to return.
     host_count: hosts that share each batch; each reads a contiguous part of it.
@@ -94,13 +100,17 @@ def train_batches(
     raise UserError(f"The seed is {seed}; give a whole number from 0 to 2³² − 1.")
 
   def example(index: int, rng: np.random.Generator) -> Row:
-    row = _example(
-      split,
-      index,
-      (image_size, image_size, 3),
-      np.uint8,
-      lambda image: augment(image, image_size, augmentation, rng),
-    )
+    numbers = distortions.none()
+
+    def preprocess(image: bytes | np.ndarray) -> np.ndarray:
+      if not distort_on_device:
+        return augment(image, image_size, augmentation, rng)
+      pixels, numbers[:] = augment_but_for_distortions(image, image_size, augmentation, rng)
+      return pixels
+
+    row = _example(split, index, (image_size, image_size, 3), np.uint8, preprocess)
+    if distort_on_device:
+      row["distortion"] = numbers
     # One host of several must not end alone; all of them count what is left out of each step.
     if host_count == 1 and len(split.undecodable) == len(split):
       raise UserError(f"None of the {len(split):,} images to train on can be decoded.")
@@ -229,9 +239,5 @@ def _batches(
   return iterator
 
 
-def _concatenate(parts: Sequence[Batch]) -> Batch:
-  return Batch(
-    image=np.concatenate([part["image"] for part in parts]),
-    label=np.concatenate([part["label"] for part in parts]),
-    mask=np.concatenate([part["mask"] for part in parts]),
-  )
+def _concatenate(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -69,6 +69,12 @@ class Assembly:
     """The names of the modules that each parameter is in, from the root on, and its own."""
     return _paths(self.initial.out_info.params)
 
+  @property
+  def distorts_images(self) -> bool:
+    """Whether the step distorts the images, and not the host before it."""
+    augmentation = build.build_augmentation(self.config)
+    return parallel.platform(self.mesh) != "cpu" and augmentation.ends_with_distortions
+
   def initial_state(self) -> TrainState:
     """The state before the first step, on all devices."""
     state: TrainState = parallel.replicate(self.mesh, self.initial.lower().compile()())
@@ -189,7 +195,7 @@ def compile_step(
     frozen=layer_names.read_patterns(config.freeze),
     axis_name=parallel.axis_name(config.parallel),
   )
-  batch = batch_template(config.batch_size, config.data.image_size)
+  batch = batch_template(config.batch_size, config.data.image_size, parts.distorts_images)
   wrapped = parallel.jit_train_step(step, parts.mesh, config.parallel)
   compiled = wrapped.lower(parts.state_template, batch).compile()
   freed_memory.give_back()

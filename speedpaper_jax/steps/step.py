@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from speedpaper_jax.data import distortions
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
 from speedpaper_jax.models import layer_names
 from speedpaper_jax.models.batch_norm import row_mask
@@ -25,13 +26,22 @@ Metrics = dict[str, jax.Array]
 _OF_MIXING = 2**31  # folded into a step's key; no micro-batch has this number
 
 
-def batch_template(rows: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes and dtypes of a batch: RGB images, classes, and 1 for the rows that count."""
-  return {
+def batch_template(
+  rows: int, image_size: int, with_distortion: bool = False
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes and dtypes of a batch.
+
+  They are RGB images, classes, and 1 for the rows that count; and the numbers of each image's
+  distortion, where that is a part of the step.
+  """
+  template = {
     "image": jax.ShapeDtypeStruct((rows, image_size, image_size, 3), jnp.uint8),
     "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
     "mask": jax.ShapeDtypeStruct((rows,), jnp.float32),
   }
+  if with_distortion:
+    template["distortion"] = jax.ShapeDtypeStruct((rows, distortions.NUMBERS), jnp.int32)
+  return template
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -171,7 +181,8 @@ def make_train_step(
 
   Returns:
     A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
-    float32 [N]; rows of mask 0 have no part in gradients and batch statistics. Its metrics are
+    float32 [N]; rows of mask 0 have no part in gradients and batch statistics. Where they hold the
+    numbers of a `distortion`, the images are distorted first. Its metrics are
     `example_metrics` over the whole batch, and `gradient_norm`. Its `loss` is the one that is
     minimised, auxiliary heads included, while evaluation's is the main head's alone. Of mixed
     images it counts the class with the larger share.
@@ -190,7 +201,10 @@ def make_train_step(
   def summed_loss(
     params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
-    images = normalization.apply(batch["image"])
+    images = batch["image"]
+    if "distortion" in batch:
+      images = distortions.on_device(images, batch["distortion"])
+    images = normalization.apply(images)
     if mixing:
       images, batch = mix(images, batch, mixing, jax.random.fold_in(key, _OF_MIXING), axis_name)
     logits, updated = model.apply(

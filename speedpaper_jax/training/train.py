@@ -101,6 +101,7 @@ def run(
       batch_size=config.batch_size,
       seed=config.seed,
       augmentation=build.build_augmentation(config),
+      distort_on_device=parts.distorts_images,
       start=int(state.examples),
       host_index=jax.process_index(),
       host_count=jax.process_count(),

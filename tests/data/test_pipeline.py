@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from speedpaper_jax.data import distortions
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, order, train_batches
@@ -113,6 +114,32 @@ def test_starting_later_equals_skipping(skipped):
   split = numbered_split()
   whole = train(split, skipped + 2, augmentation=DISTORTED)
   assert_same(whole[skipped:], train(split, 2, augmentation=DISTORTED, start=4 * skipped))
+
+
+@pytest.mark.parametrize("host_count", [1, 2])
+def test_devices_complete_the_same_rows(host_count):
+  split, options = numbered_split(), {"augmentation": DISTORTED, "batch_size": 64, "start": 3}
+  expected = stacked(train(split, 2, **options))
+  shares = [
+    train(split, 2, distort_on_device=True, host_index=host, host_count=host_count, **options)
+    for host in range(host_count)
+  ]
+  rows = stacked([part for parts in zip(*shares, strict=True) for part in parts])
+  images, numbers = rows.pop("image"), rows.pop("distortion")
+  assert (images != expected["image"]).any()
+  np.testing.assert_array_equal(distortions.on_device(images, numbers), expected.pop("image"))
+  for key, values in expected.items():
+    np.testing.assert_array_equal(rows[key], values, err_msg=key)
+
+
+def test_a_damaged_record_has_no_distortion(capsys):
+  split = numbered_split(1, encode=True)
+  split.records.append({"image": b"no image", "label": 0})
+  rows = stacked(train(split, 1, augmentation=DISTORTED, distort_on_device=True))
+  (damaged,) = set(np.flatnonzero(rows["mask"] == 0)) - {2, 3}
+  assert not rows["image"][damaged].any()
+  np.testing.assert_array_equal(rows["distortion"][damaged], distortions.none())
+  assert "record 1 cannot be decoded" in capsys.readouterr().err
 
 
 def test_the_stream_does_not_depend_on_the_batch_size():

@@ -7,8 +7,10 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from PIL import Image
 
 from speedpaper_jax.config.defaults import train_config
+from speedpaper_jax.data import distortions
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import features
@@ -437,6 +439,40 @@ class TestFrozen:
     network = Network(BatchNorm(frozen=("conv",)))
     _, state = make_step(network)
     assert make_moments_step(network)(state.evaluated, make_batch(8)) == {}
+
+
+@pytest.mark.usefixtures("float64")
+class TestDistortion:
+  """Where the batch has the numbers of it; as if the host had distorted the images."""
+
+  @staticmethod
+  def both_sides(rows):
+    """A batch of images that are distorted, and one with the numbers of it."""
+    batch = make_batch(rows)
+    numbers = [distortions.draw(1.0, np.random.default_rng(row)) for row in range(rows)]
+    images = map(Image.fromarray, batch["image"])
+    distorted = [
+      np.asarray(distortions.on_host(*pair)) for pair in zip(images, numbers, strict=True)
+    ]
+    return {**batch, "image": np.stack(distorted)}, {**batch, "distortion": np.stack(numbers)}
+
+  @pytest.mark.parametrize("accumulation_steps", [1, 2])
+  def test_the_step_is_that_of_distorted_images(self, accumulation_steps):
+    step, state = make_step(Network(), accumulation_steps=accumulation_steps)
+    distorted, with_numbers = self.both_sides(8)
+    assert_close(step(state, with_numbers), step(state, distorted), FLOAT32)
+    assert differs(step(state, make_batch(8))[0].params, step(state, distorted)[0].params)
+
+  @pytest.mark.parametrize("mode", parallel.MODES)
+  def test_devices_make_no_difference(self, mode):
+    distorted, with_numbers = self.both_sides(16)
+    once, state = make_step(Network())
+    mesh, optimizer = parallel.make_mesh(), optax.sgd(0.1, momentum=0.9)
+    step = make_train_step(Network(), optimizer, seed=5, axis_name=parallel.axis_name(mode))
+    compiled = parallel.jit_train_step(step, mesh, mode)
+    expected = once(state, distorted)
+    batch = parallel.shard_batch(mesh, with_numbers)
+    assert_close(compiled(parallel.replicate(mesh, state), batch), expected, FLOAT32)
 
 
 @pytest.mark.usefixtures("float64")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.survive_kills import TIMINGS
 from speedpaper_jax.config.files import load
+from speedpaper_jax.data import distortions
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.data.preprocessing import Preprocessing
@@ -105,6 +106,40 @@ def test_a_run(config, directory):
   assert saved_steps(directory) == [6, 8, 12], "the best, and the newest two"
   assert json.loads(build.resolve(config).to_json()) == directory.read("config.json")
   assert directory.read("model.json")["num_classes"] == 10
+
+
+def test_distortions_on_the_devices_are_those_of_the_host(config, directory, monkeypatch, tmp_path):
+  config.data.augmentation.update(crop="random", crop_fraction=0.9, photometric=1.0, flip=True)
+  on_host = train.run(config, directory)
+  monkeypatch.setattr(parallel, "platform", lambda mesh: "gpu")
+  seen = []
+  on_device = distortions.on_device
+  monkeypatch.setattr(
+    distortions, "on_device", lambda *given: seen.append(given) or on_device(*given)
+  )
+  on_devices = train.run(config, RunDirectory(tmp_path / "other"))
+  assert seen
+  assert on_devices["eval"]["loss"] == pytest.approx(on_host["eval"]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("platform", "changes", "distorts"),
+  [
+    ("gpu", {"crop": "area", "photometric": 0.5}, True),
+    ("tpu", {"crop": "area", "photometric": 0.5}, True),
+    ("cpu", {"crop": "area", "photometric": 0.5}, False),
+    ("gpu", {"crop": "area", "flip": True}, False),
+    ("gpu", {"crop": "shift", "shift": 2, "photometric": 0.5}, False),
+  ],
+)
+def test_accelerators_distort_images_where_nothing_comes_after_that(
+  config, monkeypatch, platform, changes, distorts
+):
+  config.data.augmentation.update(**changes)
+  monkeypatch.setattr(parallel, "platform", lambda mesh: platform)
+  config, mesh = assembly.prepare(config)
+  parts = assembly.assemble(config, mesh, num_classes=10, epoch_size=100)
+  assert parts.distorts_images == distorts
 
 
 def test_ten_crops_and_answers_where_that_is_asked_for(config, directory, capsys):
