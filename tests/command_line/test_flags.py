@@ -20,6 +20,7 @@ MODULES = sorted(
 # What a command needs besides the flag that is tried out.
 NEEDED = {
   "benchmarks.beside_pytorch_fid": ["--folder=x"],
+  "benchmarks.input": ["--images=x"],
   "speedpaper_jax.compile_check": ["--config=configs/bn_inception.py", "--topology=v5e:4x4"],
   "speedpaper_jax.convert": ["--weights=a", "--out=b"],
   "speedpaper_jax.data.prepare": ["digits"],

@@ -2,19 +2,23 @@
 
 import io
 import itertools
+import pathlib
 import threading
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from speedpaper_jax.data import distortions
+from speedpaper_jax.data import distortions, jpeg_rows
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, order, train_batches
+from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 
+SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds" / "imagenet2012" / "5.1.0"
 COUNT = 11
 SIZE = 4
 PLAIN = Augmentation()
@@ -170,6 +174,54 @@ def test_hosts_share_the_batches_of_one_host(host_count):
   shares = [train(split, 5, batch_size=8, host_index=host, **options) for host in range(host_count)]
   for batch, *parts in zip(alone, *shares, strict=True):
     assert_same([batch], parts)
+
+
+def made_up_jpegs():
+  """In all ways that Pillow writes them, each with its number as its label."""
+  generator = np.random.default_rng(0)
+  records = []
+  for label in range(COUNT):
+    pixels = Image.fromarray(generator.integers(0, 256, (9, 7, 3), np.uint8)).resize((70, 90))
+    encoded = io.BytesIO()
+    pixels.convert("L" if label == 3 else "RGB").save(
+      encoded, "JPEG", subsampling=("4:4:4", "4:2:2", "4:2:0")[label % 3], progressive=label == 4
+    )
+    records.append({"image": encoded.getvalue(), "label": label})
+  return records
+
+
+def sample_jpegs():
+  """Of ImageNet, where they are; their numbers as labels."""
+  if not SAMPLE.is_dir():
+    pytest.skip("needs ../shared/data/tfds")
+  source = ArrayRecordSource(tfds.builder_from_directory(SAMPLE), "train")
+  return [{"image": source[index]["image"], "label": index} for index in range(len(source))]
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["on the host", "before a device"])
+@pytest.mark.parametrize("jpegs", [made_up_jpegs, sample_jpegs], ids=["made up", "sample"])
+def test_two_epochs_are_the_same_to_any_number_of_hosts(jpegs, on_device, monkeypatch):
+  """Of images that are decoded no further than their crops, as of those decoded whole."""
+  records = jpegs()
+  count = len(records)
+  split = Split(records, num_classes=count, class_names=tuple(map(str, range(count))))
+  options = {"augmentation": DISTORTED, "batch_size": 4, "distort_on_device": on_device}
+  batches = -(-2 * count // 4)
+  shares = {
+    hosts: [
+      train(split, batches, host_index=host, host_count=hosts, **options) for host in range(hosts)
+    ]
+    for hosts in (1, 2, 4)
+  }
+  (alone,) = shares[1]
+  rows = stacked(alone)
+  for epoch in range(2):
+    assert sorted(rows["label"][epoch * count : (epoch + 1) * count]) == list(range(count))
+  for of_hosts in shares.values():
+    for batch, *parts in zip(alone, *of_hosts, strict=True):
+      assert_same([batch], parts)
+  monkeypatch.setattr(jpeg_rows, "stop_below", lambda *_: None)
+  assert_same(alone, train(split, batches, **options))
 
 
 @pytest.mark.parametrize("host_count", [1, 2, 4])
