@@ -226,7 +226,7 @@ def running(name: str, interpreter: str, folder: str) -> Iterator[Contestant]:
     env={**os.environ, **quiet},
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
-    text=True,
+    encoding="utf-8",
   )
   try:
     yield Contestant(name, process)

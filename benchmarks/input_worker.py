@@ -173,7 +173,7 @@ def serve(name: str, folder: str) -> None:
     name: one of `CONTESTANTS`.
     folder: of the JPEGs.
   """
-  answers = os.fdopen(os.dup(1), "w", buffering=1)
+  answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
   os.dup2(2, 1)  # what packages print is no answer
   images = [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
   for line in sys.stdin:

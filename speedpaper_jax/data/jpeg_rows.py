@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 # The colours of a row are mixed with those of its neighbours, of which the last row has none.
 _NEIGHBOURS = 2
 _COARSEST_SCALE = 8
+_TALLEST = 65_500  # rows; libjpeg refuses more
 # 0xFF and what makes it a marker; among the bits of an image it is followed by 0, or it restarts.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SEQUENTIAL_FRAMES = (0xC0, 0xC1)
@@ -36,7 +37,9 @@ def stop_below(image: Image.Image, height: int, bottom: float) -> None:
   """
   # A whole number of rows at each scale.
   rows = math.ceil((bottom * height + _NEIGHBOURS) / _COARSEST_SCALE) * _COARSEST_SCALE
-  if rows >= height or image.format != "JPEG" or not isinstance(image, JpegImageFile):
+  if not rows < height <= _TALLEST:
+    return
+  if image.format != "JPEG" or not isinstance(image, JpegImageFile):
     return
   if not isinstance(image.fp, io.BytesIO) or len(image.tile) != 1:
     return

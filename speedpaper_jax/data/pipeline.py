@@ -223,7 +223,9 @@ def _empty_example(shape: tuple[int, ...], dtype: type[np.generic]) -> Row:
 def _batches(
   rows: grain.MapDataset, batch_size: int, split: Split, row_bytes: int
 ) -> grain.DatasetIterator:
-  # Threads make parts of a batch: whole batches where they are small, many threads on large ones.
+  # Threads, not Grain's worker processes: those make a fifth fewer images of the same processor
+  # time, in three times the memory. Threads make parts of a batch: whole batches where they are
+  # small, many threads on large ones; no more is in memory than what they work on and two batches.
   part = math.gcd(batch_size, _ROWS_PER_PART)
   while part % 2 == 0 and part * row_bytes > _BYTES_PER_PART:
     part //= 2

@@ -146,6 +146,13 @@ def test_a_file_that_was_cut_off_is_an_error_wherever_the_crop_lies(part):
     cropped(data[: int(part * len(data))], TOP_HALF, 170)
 
 
+def test_an_image_that_is_too_tall_for_libjpeg_is_an_error():
+  size = HEIGHT.to_bytes(2, "big") + WIDTH.to_bytes(2, "big")
+  data = KINDS["4:4:4"].replace(size, (65_501).to_bytes(2, "big") + WIDTH.to_bytes(2, "big"))
+  with pytest.raises(DecodeError):
+    cropped(data, (0.0, 0.0, 1.0, 0.01), 100)
+
+
 @pytest.mark.parametrize("kind", ["4:4:4", "4:2:0", "4:2:0, restarts", "grey"])
 def test_damage_is_found_or_not_as_in_the_whole_image(kind, whole):
   generator = np.random.default_rng(1)
