@@ -33,6 +33,11 @@ def listed_label(name: str) -> int | None:
   return None if number is None else _validation_labels()[number - 1]
 
 
+def file_name(number: int) -> str:
+  """Of a validation image by its number, which begins at 1: "ILSVRC2012_val_00000001.JPEG"."""
+  return f"ILSVRC2012_val_{number:08d}.JPEG"
+
+
 def validation_number(name: str) -> int | None:
   """1 for "ILSVRC2012_val_00000001.JPEG", and so on to 50,000; None for other names."""
   match = _VALIDATION_NAME.fullmatch(name)

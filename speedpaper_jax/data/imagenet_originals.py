@@ -4,14 +4,12 @@ Names, labels, keys and splits are those of TFDS's builders, which read the same
 TensorFlow; docs/imagenet.md says where to get them.
 """
 
-import json
-import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from speedpaper_jax.data import imagenet_trees, paths, reencoding
-from speedpaper_jax.data.image_archives import Archive, Member, Tar, damaged
+from speedpaper_jax.data import imagenet_trees, paths, real_labels, reencoding
+from speedpaper_jax.data.image_archives import Archive, Member, Tar
 from speedpaper_jax.data.image_files import LeftOut
 from speedpaper_jax.data.image_index import Images, Integers, Split
 from speedpaper_jax.data.imagenet_labels import (
@@ -179,7 +177,7 @@ def _real(files: OriginalFiles) -> Contents:
   if archive is None:
     raise UserError(f"'{files.directory}' is not complete; give the folder with {wanted(REAL)}.")
   path = files.directory / "real.json"
-  real = _read_real(path)
+  real = real_labels.read(path)
   images, labels = _validation(archive, files.left_out)
   sentence = found("validation", images, labels, archive)
   of_images = []
@@ -196,19 +194,3 @@ def _real(files: OriginalFiles) -> Contents:
   }
   differences = lacking(archive, images, COUNTS["validation"])
   return Contents([Split("validation", images, integers)], [sentence], differences)
-
-
-def _read_real(path: pathlib.Path) -> list[list[int]]:
-  if not paths.is_file(path):
-    raise UserError(f"There is no file {path}; it is at {_REAL_ADDRESS}.")
-  try:
-    content = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
-    raise UserError(damaged(f"{path}", error)) from error
-  classes = range(len(class_identifiers()))
-  if not isinstance(content, list) or not all(
-    isinstance(labels, list) and all(type(label) is int and label in classes for label in labels)
-    for labels in content
-  ):
-    raise UserError(damaged(f"{path}", "it is no list of lists of labels from 0 to 999"))
-  return content

@@ -2,10 +2,7 @@
 
 Two kinds of file, both by the images' own numbers, ILSVRC2012_val_00000001.JPEG to …50000.JPEG:
 
-- `real.json`, the labels that Beyer et al. have reassessed (arXiv 2006.07159): for each image all
-  classes that are right, of some none. From
-  https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json,
-  388,478 bytes
+- `real.json`, see `real_labels`: for each image all classes that are right, of some none
 - a list of images to leave out, a line each: `ILSVRC2014_clsloc_validation_blacklist.txt` of the
   challenge's development kit of 2014 has 1,762 numbers; the kit is to be had where the challenge's
   data are, https://image-net.org/challenges/LSVRC/2014/
@@ -16,18 +13,18 @@ Records are matched by their names: prepared data sets have them in an order of 
 import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from speedpaper_jax.data import class_names, imagenet_classes
+from speedpaper_jax.data import class_names, imagenet_classes, real_labels
+from speedpaper_jax.data.imagenet_labels import file_name
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.files import json_files, regular_files, rules
+from speedpaper_jax.files import regular_files
 
 IMAGES = 50_000
 
-_REAL = "real.json of google-research/reassessed-imagenet"
 _STEM = re.compile(r"ILSVRC2012_val_([0-9]{8})")
 _NUMBER = re.compile(r"[0-9]{1,8}")
 
@@ -58,11 +55,6 @@ class Excluded(NamedTuple):
   told: str
 
 
-def file_name(number: int) -> str:
-  """Of an image by its number, which begins at 1: "ILSVRC2012_val_00000001.JPEG"."""
-  return f"ILSVRC2012_val_{number:08d}.JPEG"
-
-
 def read_right_labels(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
   """Reads `real.json`.
 
@@ -75,21 +67,15 @@ def read_right_labels(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
   Raises:
     UserError: there is no such file, it is damaged, has another number of images, or other classes.
   """
-  try:
-    content = json_files.loads(_read(path, _REAL))
-  except ValueError as error:
-    raise UserError(f"'{path}' is damaged, no JSON ({error}); fetch it again.") from error
-  if not isinstance(content, list) or len(content) != IMAGES:
-    found = f"{len(content):,} entries" if isinstance(content, list) else "no list"
+  content = real_labels.read(path)
+  if len(content) != IMAGES:
     raise UserError(
-      f"'{path}' has {found}, not the {IMAGES:,} of ImageNet's validation images; name {_REAL}."
+      f"'{path}' has {len(content):,} entries, not the {IMAGES:,} of ImageNet's validation images; "
+      f"name {real_labels.WHAT}."
     )
-  labels = {}
-  count = len(imagenet_classes.class_names())
-  for number, classes in enumerate(content, 1):
-    _check_classes(path, number, classes, count)
-    labels[file_name(number)] = tuple(dict.fromkeys(classes))
-  return labels
+  return {
+    file_name(number): tuple(dict.fromkeys(classes)) for number, classes in enumerate(content, 1)
+  }
 
 
 def read_excluded(path: pathlib.Path) -> frozenset[str]:
@@ -206,20 +192,6 @@ def _read(path: pathlib.Path, what: str) -> bytes:
     raise UserError(f"There is no file '{path}'; give the path of {what}.") from None
   except OSError as error:
     raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
-
-
-def _check_classes(path: pathlib.Path, number: int, classes: Any, count: int) -> None:
-  if not isinstance(classes, list):
-    raise UserError(
-      f"'{path}' has for {file_name(number)} {classes!r:.40}, not a list of classes; fetch it "
-      "again."
-    )
-  for each in classes:
-    if not (rules.is_whole(each) and 0 <= each < count):
-      raise UserError(
-        f"'{path}' has for {file_name(number)} the class {each!r:.40}, which is none from 0 to "
-        f"{count - 1}; fetch it again."
-      )
 
 
 def _is_number(text: str) -> bool:

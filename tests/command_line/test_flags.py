@@ -19,6 +19,7 @@ MODULES = sorted(
 )
 # What a command needs besides the flag that is tried out.
 NEEDED = {
+  "benchmarks.beside_preprocessing": ["x"],
   "benchmarks.beside_pytorch_fid": ["--folder=x"],
   "benchmarks.input": ["--images=x"],
   "speedpaper_jax.compile_check": ["--config=configs/bn_inception.py", "--topology=v5e:4x4"],

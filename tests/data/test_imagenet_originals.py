@@ -313,7 +313,7 @@ class TestReal:
   def test_another_file_is_told(self, tmp_path, read, content):
     made_up_imagenet.write(tmp_path, None, VALIDATED)
     (tmp_path / "real.json").write_text(content)
-    expect_error(f"{tmp_path}/real.json is damaged (", read, "imagenet2012_real")
+    expect_error(f"'{tmp_path}/real.json' ", read, "imagenet2012_real")
 
   def test_too_few_labels_are_told(self, tmp_path, read):
     made_up_imagenet.write(tmp_path, None, VALIDATED)
@@ -324,7 +324,7 @@ class TestReal:
   def test_what_is_not_there_is_told(self, tmp_path, read):
     expect_error("give the folder with ILSVRC2012_img_val.tar, which is", read, "imagenet2012_real")
     made_up_imagenet.write(tmp_path, None, VALIDATED)
-    message = f"There is no file {tmp_path}/real.json; it is at https://github.com/google-research"
+    message = f"There is no file '{tmp_path}/real.json'; give the path of real.json of google-"
     expect_error(message, read, "imagenet2012_real")
 
 

@@ -70,7 +70,7 @@ class TestReadRightLabels:
     [
       ("", "is damaged, no JSON ("),
       ("[[1], [2", "is damaged, no JSON ("),
-      ("{}", "has no list, not the 50,000 of ImageNet's validation images; name real.json of"),
+      ("{}", "has no list of images; name real.json of google-research/reassessed-imagenet"),
       (json.dumps([[1]] * 49_999), "has 49,999 entries, not the 50,000"),
       (json.dumps([[1]] * 49_999 + [3]), "has for ILSVRC2012_val_00050000.JPEG 3, not a list of"),
       (
