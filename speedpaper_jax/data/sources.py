@@ -202,6 +202,11 @@ def _check_readable(builder: tfds.core.DatasetBuilder, name: str) -> None:
       f"array_record; for another --data_dir, {_tfds_command(Path('DIR'), name)}."
     )
   features = dict(builder.info.features.items())
+  if "real_label" in features:
+    raise UserError(
+      f"The data set '{name}' has several right classes for an image; evaluate on 'imagenet2012', "
+      "whose images it has, with --labels=real.json."
+    )
   if not (
     isinstance(features.get("image"), tfds.features.Image)
     and isinstance(features.get("label"), tfds.features.ClassLabel)

@@ -24,6 +24,7 @@ _FILES_OF_A_RUN = (
   "data.json",
   "model.json",
   "metrics.jsonl",
+  "undecodable.jsonl",
   "sessions.json",
   "predictions.json",
   "summary.json",

@@ -246,6 +246,16 @@ def test_other_features_are_told(damageable):
   expect_error("is not one of images and classes", "colours", "train", damageable)
 
 
+def test_several_right_classes_an_image_are_told(damageable):
+  features_path = damageable / "colours" / "1.0.0" / "features.json"
+  features_path.write_text(features_path.read_text().replace('"label": {', '"real_label": {', 1))
+  expect_error(
+    "several right classes for an image; evaluate on 'imagenet2012', whose images it has, with "
+    "--labels=real.json",
+    *("colours", "train", damageable),
+  )
+
+
 def test_a_missing_file_is_named(damageable):
   (path,) = damageable.glob("colours/1.0.0/*train*")
   path.unlink()
