@@ -20,7 +20,7 @@ from speedpaper_jax.compilation import chips
 from speedpaper_jax.compilation.chips import Chip
 from speedpaper_jax.compilation.roofline import Interconnect, slices_all_reduce_seconds, squarest
 from speedpaper_jax.config import files as config_files
-from speedpaper_jax.data.augment import augment
+from speedpaper_jax.data.augment import augment_but_for_distortions
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.steps import build
 
@@ -192,7 +192,7 @@ def input_table(chip: Chip, steps: list[Step], images_per_core: float) -> str:
   """What a host has to read and to decode."""
   lines = [
     f"Input of a host of {chip.chips_per_host} chips {chip.name}, {BYTES_PER_IMAGE / 1e3:.1f} kB "
-    f"an image, {images_per_core:.0f} images/s decoded and distorted on one core",
+    f"an image, {images_per_core:.0f} images/s decoded and cropped on one core",
     "  chips  images/s a host  read [MB/s]  cores to decode  its virtual CPUs  "
     "all hosts read [GB/s]",
   ]
@@ -207,7 +207,7 @@ def input_table(chip: Chip, steps: list[Step], images_per_core: float) -> str:
 
 
 def images_decoded_on_one_core(images: int = 200) -> tuple[float, int]:
-  """Images/s that training's augmentation decodes and distorts, by processor time.
+  """Images/s that a host decodes and crops for accelerators, by processor time.
 
   Returns:
     The rate, and the bytes of the JPEG of 500×375 pixels that stands for all.
@@ -223,7 +223,7 @@ def images_decoded_on_one_core(images: int = 200) -> tuple[float, int]:
   jpeg = file.getvalue()
   began = time.process_time()
   for _ in range(images):
-    augment(jpeg, config.data.image_size, augmentation, rng)
+    augment_but_for_distortions(jpeg, config.data.image_size, augmentation, rng)
   return images / (time.process_time() - began), len(jpeg)
 
 
@@ -251,7 +251,7 @@ def main(options: argparse.Namespace) -> None:
   print(
     f"Inception-v4, 299×299, bfloat16: {layers} batch normalizations on {LEVELS} levels, of "
     f"{channels:,} channels; {INCEPTION_V4.gradient_bytes / 1e6:.1f} MB of gradients\n"
-    f"JPEG of {size / 1e3:.1f} kB decoded and distorted at {rate:.0f} images/s on one core here"
+    f"JPEG of {size / 1e3:.1f} kB decoded and cropped at {rate:.0f} images/s on one core here"
   )
   tables = [steps_table(f"{name}, {ROWS} images a chip", steps) for name, steps in grown.items()]
   tables.append(steps_table(f"{v5e.name}, {FIXED_BATCH:,} images in all", fixed))
