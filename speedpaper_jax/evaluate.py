@@ -151,12 +151,13 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.data import imagenet_classes
   from speedpaper_jax.data.averaged_crops import AveragedCrops
   from speedpaper_jax.distributed import hosts
-  from speedpaper_jax.inference import members
+  from speedpaper_jax.inference import chosen_images, members
 
   hosts.from_main(lambda: _check_outputs(options))
   found = _members(options)
   data, images = _shared_images(options, found)
-  images, right = _other_labels(options, members.relabelled(found, images))
+  images = members.relabelled(found, images)
+  images, right = chosen_images.choose(images, options.labels, options.exclude)
   protocol = members.EvaluationProtocol(
     AveragedCrops(options.crops, options.scales or "proportional"),
     batch_size=options.batch_size,
@@ -242,50 +243,23 @@ def _shared_images(
   return data, images
 
 
-def _other_labels(
-  options: argparse.Namespace, images: "Split"
-) -> "tuple[Split, Sequence[Sequence[int]] | None]":
-  """Without the images that the flags leave out; and of each its right classes, if told."""
-  from speedpaper_jax.data import selection, validation_labels
-  from speedpaper_jax.distributed import hosts
-
-  if options.labels is None and options.exclude is None:
-    return images, None
-
-  def choose() -> selection.Chosen:
-    excluded = options.exclude and validation_labels.read_excluded(options.exclude)
-    labels = options.labels and validation_labels.read_right_labels(options.labels)
-    return selection.choose(images, excluded, labels)
-
-  chosen = hosts.in_all(choose)
-  if hosts.is_main():
-    for sentence in chosen.told:
-      inform(f"Note: {sentence}")
-  return chosen.split, chosen.right
-
-
 def _evaluate(
   found: "Sequence[Member]", images: "Split", protocol: "EvaluationProtocol"
 ) -> "Ensemble":
   """Evaluates with a line for each member, and a bar while it is at work."""
-  from speedpaper_jax.command_line.progress_bar import ProgressBar
+  from speedpaper_jax.command_line.progress_bar import ProgressBars
   from speedpaper_jax.distributed import hosts, parallel
   from speedpaper_jax.inference import members
   from speedpaper_jax.training.progress import format_evaluation
 
-  bars: dict[str, ProgressBar] = {}
+  bars = ProgressBars(len(images), "images")
 
   def advance(member: "Member", done: int) -> None:
-    if not hosts.is_main():
-      return
-    if member.name not in bars:
-      what = member.name if len(found) > 1 else ""
-      bars[member.name] = ProgressBar(len(images), "images", what, done)
-    bars[member.name].update(done)
+    if hosts.is_main():
+      bars.update(member.name, done, member.name if len(found) > 1 else "")
 
   def show(result: "Result") -> None:
-    if result.name in bars:
-      bars[result.name].close()
+    bars.close(result.name)
     print(f"{_in_words(result, protocol)}: {format_evaluation(result.metrics)}", flush=True)
 
   return members.evaluate(

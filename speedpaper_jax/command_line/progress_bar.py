@@ -46,3 +46,29 @@ class ProgressBar:
   def close(self) -> None:
     """Takes it away."""
     self._bar.close()
+
+
+class ProgressBars:
+  """A bar for each of several things that are done one after the other."""
+
+  def __init__(self, total: int, unit: str) -> None:
+    """Opens none yet.
+
+    Args:
+      total: how many there are in each.
+      unit: in the plural, such as "images".
+    """
+    self._total = total
+    self._unit = unit
+    self._bars: dict[str, ProgressBar] = {}
+
+  def update(self, key: str, done: int, what: str = "") -> None:
+    """So many are done now of one of them, whose bar begins with `what`."""
+    if key not in self._bars:
+      self._bars[key] = ProgressBar(self._total, self._unit, what, done)
+    self._bars[key].update(done)
+
+  def close(self, key: str) -> None:
+    """Takes a bar away, if there is one."""
+    if key in self._bars:
+      self._bars[key].close()

@@ -6,7 +6,7 @@ import re
 import pytest
 from commands import ROOT, run
 
-from speedpaper_jax import compare, convert, describe, evaluate, explain, main, predict
+from speedpaper_jax import compare, convert, describe, evaluate, explain, main, predict, reproduce
 from speedpaper_jax.command_line import entry_point, host_flags
 from speedpaper_jax.errors import UserError
 
@@ -35,7 +35,7 @@ NEEDED = {
 }
 TAKE_ANY_NUMBER = {  # of arguments
   f"speedpaper_jax.{command}"
-  for command in ("evaluate", "features", "fid", "predict", "report", "weights")
+  for command in ("evaluate", "features", "fid", "predict", "report", "reproduce", "weights")
 }
 # Of flags that a number will not do for.
 VALUE = {
@@ -47,6 +47,7 @@ VALUE = {
   "--scales": "grown",
   "--statistics": "population",
   "benchmarks.imagenet_index --images": "20000",
+  "--table": "crops",
   "--to": "torch",
 }
 # "  --model NAME   such as inception_v4": the flag, what stands for its values, what it means.
@@ -189,6 +190,7 @@ COMMANDS = {
   evaluate: (["run"], ("batch_size",)),
   explain: (["bn"], ("seed",)),
   predict: (["run", "x.png"], ("batch_size", "top")),
+  reproduce: ([], ("batch_size", "images")),
 }
 NUMBERS = [(command, flag) for command, (_, flags) in COMMANDS.items() for flag in flags]
 VALUES = ["-1", "1e9", "x", "", "nan", "inf", "1.5", "True", "99999999999999999999", "1" * 5000]
@@ -215,7 +217,7 @@ def test_epsilon_to_explain(value):
 
 
 @pytest.mark.parametrize("value", ["0", "2000000"])
-@pytest.mark.parametrize("command", [evaluate, predict])
+@pytest.mark.parametrize("command", [evaluate, predict, reproduce])
 def test_images_at_a_time(command, value):
   arguments, _ = COMMANDS[command]
   with pytest.raises(
