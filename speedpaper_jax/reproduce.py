@@ -218,7 +218,8 @@ def _evaluate(
     on_images=lambda each, done: bars.update(each.name, done, each.name),
     on_member=lambda result: bars.close(result.name),
   )
-  return ensemble.metrics
+  # The loss is infinite where a label is not among a set's classes.
+  return {name: ensemble.metrics[name] for name in ("top1", "top5", "count")}
 
 
 def _raise_if_any_failed(judged: "Sequence[Judged]") -> None:

@@ -1,5 +1,6 @@
 """`python -m speedpaper_jax.reproduce`: published numbers, measured again."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -26,8 +27,10 @@ from speedpaper_jax.data.imagenet_classes import class_names
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.data.sources import Split
+from speedpaper_jax.distributed import hosts
+from speedpaper_jax.distributed.interrupts import Interrupted
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference import members
+from speedpaper_jax.inference import members, unfinished
 from speedpaper_jax.interop import published, references
 from speedpaper_jax.models import registry
 from speedpaper_jax.published_weights import reproductions, table
@@ -180,6 +183,49 @@ class TestRows:
       (tmp_path / "network" / "model.json").write_text(json.dumps(content))
     run(f"--workdir={tmp_path / 'results'}")
     assert sum(network) == 2 * IMAGES
+
+  def test_a_row_that_was_interrupted_goes_on_there(
+    self, row, network, monkeypatch, tmp_path, capsys
+  ):
+    row()
+    run(f"--workdir={tmp_path / 'whole'}")
+    stop_requests = hosts.stop_requests
+
+    class AfterTheFirstBatch:
+      def requested(self, place, continues):
+        return None if place.startswith("0 ") else Interrupted("SIGTERM", place, 75, continues)
+
+    monkeypatch.setattr(unfinished, "_SECONDS", 0)
+    monkeypatch.setattr(
+      hosts, "stop_requests", lambda: contextlib.nullcontext(AfterTheFirstBatch())
+    )
+    with pytest.raises(Interrupted, match="after 8 of 9 images"):
+      run(f"--workdir={tmp_path / 'results'}", "--batch_size=8")
+    assert not any((tmp_path / "results").iterdir())
+    network.clear()
+    monkeypatch.setattr(hosts, "stop_requests", stop_requests)
+    run(f"--workdir={tmp_path / 'results'}", "--batch_size=8")
+    assert network == [1]  # the last image alone
+    whole, continued = (line for line in capsys.readouterr().out.splitlines() if ":  top-1" in line)
+    assert continued == whole
+
+  def test_a_label_that_is_not_among_the_classes_of_its_set(self, records, monkeypatch, capsys):
+    """Its probability is 0, and the loss infinite, which is no part of the result."""
+    monkeypatch.setattr(
+      sources, "open_split", lambda *names: Split(records, 1000, tuple(class_names()))
+    )
+    pieces = members.Evaluator.pieces
+
+    def without_the_first_class(self, *arguments):
+      for done, piece in pieces(self, *arguments):
+        piece.log_probabilities[:, 0] = -np.inf
+        yield done, piece
+
+    monkeypatch.setattr(members.Evaluator, "pieces", without_the_first_class)
+    with pytest.raises(UserError, match="rows: "):
+      run(self.NAME, "--table=other_sets")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "on imagenet-a:" in line)
+    assert line.endswith("not judged: 9 of 7,500 images")
 
   def test_a_damaged_result_is_done_again(self, row, network, tmp_path, capsys):
     row()

@@ -49,7 +49,7 @@ class Finished:
     return self._directory / f"{name.replace('/', '-').replace(' ', '-')}-{digest}.json"
 
   def read(self, name: str, depends_on: Mapping[str, Any]) -> dict[str, float] | None:
-    """The metrics, if they are there: `top1`, `top5`, `count` and perhaps `loss`.
+    """The metrics, if they are there: `top1` and `top5` as fractions, and `count`.
 
     A damaged file is warned of and counts as none. Arguments are those of `path`.
     """
