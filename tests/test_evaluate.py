@@ -699,6 +699,12 @@ class TestImageNet:
     assert result["among"] == 200
     assert result["top1"] == np.mean(expected.argmax(-1) == labels)
 
+  def test_a_class_that_such_a_set_has_not(self, evaluate, monkeypatch, tmp_path):
+    monkeypatch.setattr(imagenet_classes, "classes_of", lambda name: self.possible()[1:])
+    with pytest.raises(UserError, match=r"The class 'tench' of the image '.*n01440764/ILSV.*' is"):
+      evaluate()
+    assert not (tmp_path / "result.json").exists()
+
   def possible(self):
     return [*self.CLASSES, *list(imagenet_classes._names())[300:497]]
 

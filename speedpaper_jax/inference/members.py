@@ -18,6 +18,7 @@ from speedpaper_jax.compilation import freed_memory
 from speedpaper_jax.data import class_names, relabel, sources
 from speedpaper_jax.data.averaged_crops import ONE, AveragedCrops
 from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.data.records import name_of
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.distributed import hosts
 from speedpaper_jax.errors import UserError, inform, inform_once
@@ -256,6 +257,7 @@ def evaluate(
       numbers = answers.numbers
       tell_left_out(len(numbers), images)
       right = _right_classes(answers, protocol)
+      _check_among(protocol, images, numbers, right)
     elif not np.array_equal(answers.numbers, numbers):
       raise UserError(
         f"Of the images some can be read for one of '{members[0].name}' and '{member.name}' alone; "
@@ -311,6 +313,23 @@ def _difference(network: ModelDescription, other: ModelDescription) -> str:
   if missing := class_names.missing(other.class_names, network.class_names):
     return f"it lacks {class_names.listed(missing)}"
   return "two of them have the same name"
+
+
+def _check_among(
+  protocol: EvaluationProtocol, images: Split, numbers: np.ndarray, right: RightClasses
+) -> None:
+  """Raises a UserError if an image is of a class whose probability was made zero."""
+  if protocol.among is None:
+    return
+  possible = class_names.positions(protocol.among, images.class_names) or ()
+  outside = np.flatnonzero(~np.isin(right.classes, possible))
+  if outside.size:
+    image, label = right.images[outside[0]], right.classes[outside[0]]
+    raise UserError(
+      f"The class '{images.class_names[label]}' of {name_of(images.records, numbers[image])} is "
+      f"none of the {len(protocol.among)} that these images are known to be of; prepare the data "
+      "set again."
+    )
 
 
 def _answers(

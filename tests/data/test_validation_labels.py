@@ -1,11 +1,14 @@
 """Right labels and lists of images to leave out, matched to records by the names of their files."""
 
+import importlib.util
 import json
+import pathlib
 import re
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from packages import require
 from PIL import Image
 
 from speedpaper_jax.data import imagenet_classes, relabel, validation_labels
@@ -95,6 +98,13 @@ class TestReadRightLabels:
     path.mkdir()
     with pytest.raises(UserError, match=r"' cannot be read: it is no regular file\.$"):
       read_right_labels(path)
+
+  def test_the_published_file(self):
+    """timm has a copy of it."""
+    require("timm")
+    info = pathlib.Path(importlib.util.find_spec("timm").origin).parent / "data" / "_info"
+    labels = read_right_labels(info / "imagenet_real_labels.json")
+    assert sum(bool(classes) for classes in labels.values()) == 46_837  # of which results are
 
 
 class TestReadExcluded:
