@@ -113,7 +113,7 @@ class TestWithoutExtras:
     [
       (("main", "--config=x.py"), "ml_collections", "train"),
       (("main", "--list"), "ml_collections", "train"),
-      (("evaluate", "run"), "tensorflow_datasets", "train"),
+      (("evaluate", "run"), "PIL", "train"),
       (("predict", "run", "image.png"), "ml_collections", "train"),
       (("data.prepare", "mnist"), "tensorflow_datasets", "train"),
       (("compile_check", "--config=x.py", "--topology=v5e:4x4"), "ml_collections", "train"),
