@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Protocol
 
-import numpy as np
-
 from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data.pipeline import Crop
 from speedpaper_jax.data.square_crops import SquareCrops
 from speedpaper_jax.data.ten_crops import TenCrops
 from speedpaper_jax.data.windows import Windows
@@ -13,21 +12,10 @@ from speedpaper_jax.data.windows import Windows
 NUMBERS = (1, 10, 12, 144)
 
 
-class Sheets(Protocol):
-  """What makes of an image the sheets that several crops lie on."""
+class Sheets(Crop, Protocol):
+  """What makes of an image the sheets `[sheets, H, W, 3]` that several crops lie on."""
 
   windows: Windows
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """[sheets, H, W, 3]."""
-
-  @property
-  def dtype(self) -> type[np.generic]:
-    """Of the pixels."""
-
-  def __call__(self, image: bytes | np.ndarray, /) -> np.ndarray:
-    """Takes an encoded image, or uint8 `[H, W, C]`."""
 
 
 @dataclasses.dataclass(frozen=True)

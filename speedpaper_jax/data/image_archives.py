@@ -169,6 +169,7 @@ class Zip:
     """See `Archive`."""
     try:
       content = self._archive.read(self._members[position])
+    # The last is the library's word for a method of compression that it does not have.
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
       raise UserError(damaged(str(self.path), error)) from error
     if len(content) != size:

@@ -39,7 +39,8 @@ class Answers:
   Attributes:
     numbers: int [N], of the images in the split, rising.
     labels: int [N], their classes.
-    log_probabilities: float32 [N, classes], natural logarithms; of several crops of the mean.
+    log_probabilities: [N, classes], at least float32, natural logarithms; of several crops of the
+      mean.
   """
 
   numbers: np.ndarray
@@ -58,7 +59,7 @@ class Answers:
     return np.argmax(self.log_probabilities, -1)
 
   def probability_of(self, classes: np.ndarray) -> np.ndarray:
-    """Of one class of each image, int [N]: float32 [N]."""
+    """Of one class of each image, int [N]: [N]."""
     return np.exp(self.log_probabilities[np.arange(len(classes)), classes])
 
 

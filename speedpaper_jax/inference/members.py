@@ -116,7 +116,7 @@ class Ensemble:
     class_names: of the network's classes, in the order of the probabilities; may be empty.
     numbers: int [N], of the images that can be decoded.
     right: the classes that are right for each of these.
-    log_probabilities: of each member float32 [N, classes], the classes in one order.
+    log_probabilities: of each member [N, classes], at least float32, the classes in one order.
   """
 
   members: Sequence[Result]

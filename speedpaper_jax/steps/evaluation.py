@@ -26,7 +26,8 @@ def make_answers_step(
 ) -> Callable[[Mapping[str, PyTree], Batch], dict[str, jax.Array]]:
   """Builds `answers_step(variables, batch) → answers`.
 
-  They are `mask` and `label` [N] of the batch, and `log_probabilities` float32 [N, num_classes].
+  They are `mask` and `label` [N] of the batch, and `log_probabilities` [N, num_classes], at least
+  float32.
 
   Args:
     model: the network.
