@@ -145,7 +145,7 @@ class TestReports:
 
   def test_leaves_training_out(self, reports):
     ended = reports.run("-m", "speedpaper_jax.evaluate", "run")
-    names_the_extra(ended, "tensorflow_datasets", "train")
+    names_the_extra(ended, "grain", "train")
 
 
 class TestTrain:
