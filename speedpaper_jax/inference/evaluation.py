@@ -192,7 +192,8 @@ class Evaluator:
     crop = crops.of(self._crop)
     windows = _windows(crop)
     at_once = 1 if windows is None else windows.crops_of_a_sheet
-    rows = divisible_batch_size(-(-self._config.eval_batch_size // at_once), self._mesh)
+    batch_size = min(-(-self._config.eval_batch_size // at_once), len(split))
+    rows = divisible_batch_size(batch_size, self._mesh)
     batches = eval_batches(
       split,
       crop=crop,
