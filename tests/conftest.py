@@ -64,6 +64,12 @@ def scratch(tmp_path_factory):
 
 
 @pytest.fixture
+def float64():
+  with jax.enable_x64():
+    yield
+
+
+@pytest.fixture
 def optimized():
   """With LLVM's optimisations, for what computes for longer than it compiles."""
   jax.config.update("jax_disable_most_optimizations", False)

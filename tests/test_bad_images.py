@@ -163,12 +163,6 @@ class Network(nn.Module):
     return nn.Dense(self.num_classes, dtype=jnp.float64)(x.reshape(x.shape[0], -1))
 
 
-@pytest.fixture
-def float64():
-  with jax.enable_x64():
-    yield
-
-
 def good_rows(batch, rows=slice(None)):
   """Of a batch, or of some of its rows."""
   chosen = {name: values[rows] for name, values in batch.items()}

@@ -167,12 +167,6 @@ SUBTRACTED_TOLERANCE = 1e-3
 
 
 @pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
-@pytest.fixture
 def torch():
   require()
   import torch

@@ -64,12 +64,6 @@ def reference(x, scale, bias, epsilon, groups=1, per_activation=False):
   return (scale * x_hat + bias).reshape(x.shape)
 
 
-@pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
 class TestAgainstTorch:
   """float32, where a mean is known to about |mean|/std · 1e-7 standard deviations."""
 

@@ -24,12 +24,6 @@ def config():
   return train_config().optimizer
 
 
-@pytest.fixture
-def float64():
-  with jax.enable_x64():
-    yield
-
-
 def make_params():
   generator = np.random.default_rng(0)
   return {

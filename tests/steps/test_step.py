@@ -1,4 +1,4 @@
-"""One step of training and of evaluation."""
+"""One step of training."""
 
 import flax.linen as nn
 import jax
@@ -8,78 +8,24 @@ import optax
 import pytest
 from jax import lax
 from PIL import Image
+from step_network import CLASSES, Network, assert_close, make_batch, make_step
 
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data import distortions
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
-from speedpaper_jax.models import features
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.layers import ConvBlock, Dropout, LayerSettings
 from speedpaper_jax.steps import optim
-from speedpaper_jax.steps.evaluation import make_answers_step, make_moments_step
+from speedpaper_jax.steps.evaluation import make_moments_step
 from speedpaper_jax.steps.mixing import Mixing, mix
 from speedpaper_jax.steps.step import (
-  TrainState,
   example_metrics,
   make_train_step,
 )
 
-CLASSES = 7
-
 # Images are normalised in float32, which compiled and uncompiled code round differently.
 FLOAT32 = 1e-6
 NHWC = ("NHWC", "HWIO", "NHWC")
-
-
-class Network(nn.Module):
-  """A convolution, dropout and a softmax layer, in float64, and heads beside the convolution."""
-
-  batch_norm: BatchNorm | None = None
-  dropout_rate: float = 0.0
-  aux_heads: tuple[str, ...] = ()
-
-  @nn.compact
-  def __call__(self, images, *, train):
-    settings = LayerSettings(self.batch_norm, activation="sigmoid", dtype=jnp.float64)
-    x = images.astype(jnp.float64)
-    x = ConvBlock(6, (3, 3), settings, strides=2, name="conv")(x, train=train)
-    for name in self.aux_heads:
-      aux = ConvBlock(5, (1, 1), settings, name=f"{name}_conv")(x, train=train)
-      aux = nn.Dense(CLASSES, dtype=jnp.float64, name=name)(jnp.mean(aux, (1, 2)))
-      features.aux_logits(self, name, aux)
-    x = Dropout(self.dropout_rate)(x.reshape(x.shape[0], -1), train=train)
-    return nn.Dense(CLASSES, dtype=jnp.float64, name="logits")(x)
-
-
-@pytest.fixture
-def float64():
-  with jax.enable_x64():
-    yield
-
-
-def make_batch(rows, seed=0):
-  generator = np.random.default_rng(seed)
-  return {
-    "image": generator.integers(0, 256, (rows, 6, 6, 3)).astype(np.uint8),
-    "label": generator.integers(0, CLASSES, rows).astype(np.int32),
-    "mask": np.ones(rows, np.float32),
-  }
-
-
-def make_step(network, *, average=False, optimizer=None, **options):
-  """A compiled step and its first state, with parameters in float64."""
-  optimizer = optimizer or optax.sgd(0.1, momentum=0.9)
-  variables = network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 3)), train=False)
-  variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
-  state = TrainState.create(variables, optimizer, with_average=average)
-  return jax.jit(make_train_step(network, optimizer, seed=5, **options)), state
-
-
-def assert_close(actual, expected, tolerance=1e-12):
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), actual, expected
-  )
 
 
 def differs(one, other):
@@ -609,43 +555,6 @@ class TestAverage:
     _, state = make_step(Network(BatchNorm()), average=True)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)
-
-
-@pytest.mark.usefixtures("float64")
-class TestOtherSteps:
-  def test_evaluation_uses_running_statistics_and_no_dropout(self):
-    network = Network(BatchNorm(), dropout_rate=0.5)
-    _, state = make_step(network)
-    batch = make_batch(8)
-    batch["mask"][:3] = 0
-    logits = network.apply(state.evaluated, DEFAULT.apply(batch["image"]), train=False)
-    expected = example_metrics(logits, batch)
-    answers = make_answers_step(network)(state.evaluated, batch)
-    assert_close(example_metrics(answers.pop("log_probabilities"), answers), expected)
-    assert expected["count"] == 5
-
-  def test_moments_are_those_of_the_rows_that_count(self):
-    network = Network(BatchNorm())
-    _, state = make_step(network)
-    moments_step = make_moments_step(network)
-    batch = make_batch(8)
-    batch["mask"][[0, 5]] = 0
-    without = {name: np.delete(rows, [0, 5], 0) for name, rows in batch.items()}
-    assert_close(moments_step(state.evaluated, batch), moments_step(state.evaluated, without))
-
-  def test_moments_are_those_of_the_batch(self):
-    network = Network(BatchNorm(), dropout_rate=0.5)
-    _, state = make_step(network)
-    batch = make_batch(8)
-    kernel = state.params["conv"]["conv"]["kernel"]
-    convolved = nn.Conv(6, (3, 3), (2, 2), use_bias=False).apply(
-      {"params": {"kernel": kernel}}, DEFAULT.apply(batch["image"]).astype(jnp.float64)
-    )
-    moments = make_moments_step(network)(state.evaluated, batch)
-    assert_close(
-      moments["conv"]["batch_norm"],
-      {"mean": np.mean(convolved, (0, 1, 2)), "var": np.var(convolved, (0, 1, 2), ddof=1)},
-    )
 
 
 @pytest.mark.usefixtures("float64")
