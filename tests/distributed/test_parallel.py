@@ -146,8 +146,7 @@ def compiled_step_and_state(network, mode, devices, **options):
   step, state = make_step_and_state(network, mode, **options)
   batch = parallel.shard_batch(mesh, next(make_batches(options["rows"])))
   lowered = parallel.jit_train_step(step, mesh, mode).lower(parallel.replicate(mesh, state), batch)
-  # Float64 without any optimisation computes for longer than it compiles.
-  return lowered.compile({"xla_backend_optimization_level": 1}), state
+  return lowered.compile(), state
 
 
 def train_with_literal_pmap(network):
