@@ -31,7 +31,6 @@ def installed():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("optimized")
 class TestBNInception:
   """The one network that is trained for ten steps here; `--all` trains them all."""
 
