@@ -20,6 +20,7 @@ from speedpaper_jax.data.sources import Split
 from speedpaper_jax.data.ten_crops import TenCrops
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
+from speedpaper_jax.inference import evaluation
 from speedpaper_jax.inference.evaluation import Answers, Evaluator, divisible_batch_size
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.steps import build
@@ -363,3 +364,19 @@ def test_batches_are_rounded_up_to_the_devices():
   mesh = parallel.make_mesh()
   assert jax.device_count() == 8
   assert [divisible_batch_size(size, mesh) for size in (1, 7, 8, 9, 100)] == [8, 8, 8, 16, 104]
+
+
+@pytest.mark.parametrize(("eval_batch_size", "rows"), [(16, 16), (37, 40), (512, 40)])
+def test_batches_are_no_larger_than_what_is_evaluated(config, monkeypatch, eval_batch_size, rows):
+  """37 images on eight devices."""
+  config.eval_batch_size = eval_batch_size
+  asked = []
+  batches = evaluation.eval_batches
+
+  def spied(split, *, batch_size, **named):
+    asked.append(batch_size)
+    return batches(split, batch_size=batch_size, **named)
+
+  monkeypatch.setattr(evaluation, "eval_batches", spied)
+  evaluate(config, make_split(1, EVAL_COUNT))
+  assert asked == [rows]
