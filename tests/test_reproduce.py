@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import io
 import json
-import pathlib
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import samples
 import tiny
 from packages import require
 from PIL import Image
@@ -27,7 +26,6 @@ from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.imagenet_classes import class_names
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
-from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.distributed import hosts
 from speedpaper_jax.distributed.interrupts import Interrupted
@@ -37,7 +35,6 @@ from speedpaper_jax.interop import published, references
 from speedpaper_jax.models import registry
 from speedpaper_jax.published_weights import reproductions, table
 
-SAMPLE = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
 IMAGES = 9
 CROP = EvaluationCrop(16)
 
@@ -284,7 +281,6 @@ class TestMistakes:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SAMPLE.exists(), reason="the sample of ImageNet is not there")
 class TestBesideThePackages:
   """Random weights on the sample's images, beside the package's own evaluation of the same."""
 
@@ -349,8 +345,7 @@ class TestBesideThePackages:
 
 def sample(count):
   """Labels and encoded images of the first ones to evaluate on."""
-  builder = tfds.builder_from_directory(SAMPLE / "imagenet2012" / "5.1.0")
-  source = ArrayRecordSource(builder, "validation")
+  source = samples.imagenet("validation")
   records = [source[number] for number in range(count)]
   return np.array([record["label"] for record in records]), [record["image"] for record in records]
 
@@ -373,7 +368,7 @@ def compare(theirs, labels, name, monkeypatch, capsys):
     "evaluate",
     lambda *arguments, **named: found.append(evaluate(*arguments, **named)) or found[-1],
   )
-  run(name, f"--data_dir={SAMPLE}", f"--images={len(labels)}")
+  run(name, f"--data_dir={samples.DIRECTORY}", f"--images={len(labels)}")
   (ensemble,) = found
   np.testing.assert_allclose(np.exp(ensemble.average), theirs, rtol=0, atol=1e-4)
   ranks = np.argsort(-theirs, -1, kind="stable")

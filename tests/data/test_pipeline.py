@@ -2,23 +2,20 @@
 
 import io
 import itertools
-import pathlib
 import threading
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import samples
 from PIL import Image
 
 from speedpaper_jax.data import distortions, jpeg_rows
 from speedpaper_jax.data.augment import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, order, train_batches
-from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.data.sources import Split
 from speedpaper_jax.errors import UserError
 
-SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds" / "imagenet2012" / "5.1.0"
 COUNT = 11
 SIZE = 4
 PLAIN = Augmentation()
@@ -192,9 +189,7 @@ def made_up_jpegs():
 
 def sample_jpegs():
   """Of ImageNet, where they are; their numbers as labels."""
-  if not SAMPLE.is_dir():
-    pytest.skip("needs ../shared/data/tfds")
-  source = ArrayRecordSource(tfds.builder_from_directory(SAMPLE), "train")
+  source = samples.imagenet("train")
   return [{"image": source[index]["image"], "label": index} for index in range(len(source))]
 
 

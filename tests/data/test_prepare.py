@@ -13,6 +13,7 @@ import tempfile
 
 import numpy as np
 import pytest
+import samples
 import tensorflow_datasets as tfds
 from commands import finish, start
 
@@ -21,7 +22,6 @@ from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.errors import UserError
 
 COUNTS = {"train": 7, "test": 3}
-SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
 
 def example_images(split, shape):
@@ -362,15 +362,15 @@ def test_the_command_line_is_interrupted_in_good_order(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/tfds")
 def test_real_digits_come_through_unchanged(tmp_path, source):
   """Original files made from a prepared MNIST are prepared to the same records again."""
+  samples.require()
 
   def contents(directory, split):
     data_source = tfds.builder_from_directory(directory).as_data_source(split)
     return [(example["image"][..., 0], example["label"]) for example in data_source]
 
-  mnist = SHARED / "mnist" / "3.0.1"
+  mnist = samples.DIRECTORY / "mnist" / "3.0.1"
   given = {"train": contents(mnist, "train[:5000]"), "test": contents(mnist, "test")}
   for split, prefix in (("train", "train"), ("test", "t10k")):
     images, labels = zip(*given[split], strict=True)

@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+import samples
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -20,8 +21,6 @@ from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.sources import open_split
 from speedpaper_jax.data.store import DataSet, store
 from speedpaper_jax.errors import UserError
-
-SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
 
 
 def write(root, name="colours", version="1.0.0", count=10, size=4):
@@ -398,7 +397,6 @@ assert not {"tensorflow", "torch"} & set(sys.modules)
   assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data/tfds")
 @pytest.mark.parametrize(
   ("name", "split", "count", "classes"),
   [
@@ -409,7 +407,8 @@ assert not {"tensorflow", "torch"} & set(sys.modules)
   ],
 )
 def test_data_sets_that_tfds_prepared_are_read(name, split, count, classes):
-  opened = open_split(name, split, str(SHARED))
+  samples.require()
+  opened = open_split(name, split, str(samples.DIRECTORY))
   assert (len(opened), opened.num_classes, len(opened.class_names)) == (count, classes, classes)
   labels = {opened.records[index]["label"] for index in range(32)}
   assert labels <= set(range(classes))

@@ -5,11 +5,10 @@ tests/data/test_crop.py has sizes and shapes one by one; here images are JPEG fi
 
 import dataclasses
 import io
-import pathlib
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import samples
 from packages import require
 from PIL import Image
 
@@ -17,10 +16,8 @@ from benchmarks import beside_preprocessing
 from benchmarks.beside_preprocessing import difference, transform_of
 from speedpaper_jax.data.normalization import DEFAULT, IMAGENET
 from speedpaper_jax.data.preprocessing import Preprocessing
-from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.published_weights import table
 
-SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
 NAMES = [row.name for row in table.ROWS]
 # In grey levels: pixels are the same, and float32 rounds their normalization.
 ROUNDING = 1e-3
@@ -59,10 +56,7 @@ def made_up():
 
 @pytest.fixture(scope="module")
 def photographs():
-  if not SHARED.is_dir():
-    pytest.skip("needs ../shared/data/tfds")
-  builder = tfds.builder_from_directory(SHARED / "imagenet2012" / "5.1.0")
-  records = ArrayRecordSource(builder, "validation")
+  records = samples.imagenet("validation")
   return [records[number]["image"] for number in range(0, len(records), 8)]
 
 
