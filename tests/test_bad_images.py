@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 
 import bad_images
 import flax.linen as nn
@@ -19,6 +18,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from interrupting import interrupt_at
 
 from benchmarks.survive_kills import TIMINGS
 from speedpaper_jax.config.files import load
@@ -38,7 +38,6 @@ from speedpaper_jax.steps.step import TrainState, make_train_step
 from speedpaper_jax.storage import undecodable
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import train
-from speedpaper_jax.training.progress import Progress
 
 GONE = "gone.jpg"  # is removed, as on a disk that others use, once the folder has been read
 
@@ -347,18 +346,6 @@ def train_lines(directory):
     for entry in directory.metrics()
     if entry["split"] == "train"
   ]
-
-
-def interrupt_at(monkeypatch, step):
-  """A signal comes while the line of a step is shown."""
-  show = Progress.train
-
-  def show_and_interrupt(self, shown_step, *arguments, **named):
-    show(self, shown_step, *arguments, **named)
-    if shown_step == step:
-      os.kill(os.getpid(), signal.SIGTERM)
-
-  monkeypatch.setattr(Progress, "train", show_and_interrupt)
 
 
 class TestARun:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from interrupting import interrupt_at
 from PIL import Image
 
 from benchmarks.survive_kills import TIMINGS
@@ -32,7 +33,6 @@ from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import loop, train
 from speedpaper_jax.training.profiling import Steps
-from speedpaper_jax.training.progress import Progress
 
 
 @pytest.fixture
@@ -65,18 +65,6 @@ def metrics(directory):
 
 def saved_steps(directory):
   return sorted(int(path.name) for path in directory.checkpoints.iterdir())
-
-
-def interrupt_at(monkeypatch, step):
-  """A signal comes while the line of a step is shown."""
-  show = Progress.train
-
-  def show_and_interrupt(self, shown_step, *arguments, **named):
-    show(self, shown_step, *arguments, **named)
-    if shown_step == step:
-      os.kill(os.getpid(), signal.SIGTERM)
-
-  monkeypatch.setattr(Progress, "train", show_and_interrupt)
 
 
 def interrupt_in_evaluation(monkeypatch):
