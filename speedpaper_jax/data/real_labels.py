@@ -22,11 +22,7 @@ def read(path: pathlib.Path) -> list[list[int]]:
     UserError: there is no such file, it is damaged, or there are other classes.
   """
   try:
-    content = json_files.loads(regular_files.read(path))
-  except FileNotFoundError:
-    raise UserError(f"There is no file '{path}'; give the path of {WHAT}.") from None
-  except OSError as error:
-    raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
+    content = json_files.loads(regular_files.read_named(path, WHAT))
   except ValueError as error:
     raise UserError(f"'{path}' is damaged, no JSON ({error}); fetch it again.") from error
   if not isinstance(content, list):

@@ -91,7 +91,8 @@ def read_excluded(path: pathlib.Path) -> frozenset[str]:
     UserError: there is no such file, it is no text, a line is none of the images, or there is none.
   """
   try:
-    lines = _read(path, "the list of images to leave out").decode("utf-8-sig").splitlines()
+    content = regular_files.read_named(path, "the list of images to leave out")
+    lines = content.decode("utf-8-sig").splitlines()
   except UnicodeDecodeError as error:
     raise UserError(f"'{path}' is no text; it has to have an image to a line.") from error
   excluded = set()
@@ -183,15 +184,6 @@ def excluded_of(names: Sequence[str | None], excluded: Collection[str]) -> Exclu
   if unknown := sum(name is None for name in names):
     told.append(f"{_of(unknown, len(names))}: none of them is left out")
   return Excluded(mask, f"{'; '.join(told)}." if told else "")
-
-
-def _read(path: pathlib.Path, what: str) -> bytes:
-  try:
-    return regular_files.read(path)
-  except FileNotFoundError:
-    raise UserError(f"There is no file '{path}'; give the path of {what}.") from None
-  except OSError as error:
-    raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
 
 
 def _is_number(text: str) -> bool:
