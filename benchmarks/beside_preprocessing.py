@@ -11,6 +11,7 @@ the largest one, in grey levels from 0 to 255.
 import argparse
 import dataclasses
 import io
+import itertools
 import math
 import os
 import pathlib
@@ -22,9 +23,10 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
+from benchmarks.images import encoded_images
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.data.preprocessing import Preprocessing
+from speedpaper_jax.errors import UserError
 from speedpaper_jax.interop import references
 from speedpaper_jax.published_weights import table
 from speedpaper_jax.published_weights.table import PublishedWeights
@@ -252,7 +254,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Prints a row for each of the published weights."""
-  images = [path.read_bytes() for path in find_images([options.folder])[: options.images]]
+  images = list(itertools.islice(encoded_images(options.folder), options.images))
+  if not images:
+    raise UserError(f"No image in '{options.folder}' can be decoded; name another folder.")
   print("| weights | transform | mean difference | largest difference |\n|---|---|---|---|")
   for each in comparisons():
     found = difference(each.row.preprocessing, each.theirs, images)

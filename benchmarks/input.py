@@ -19,11 +19,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import tensorflow_datasets as tfds
-
+from benchmarks.images import encoded_images
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.data.image_files import find_images
-from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
 
@@ -38,6 +35,7 @@ OTHERS = {"torchvision": "torchvision", "tf.data": "tensorflow"}
 # What a host with accelerators is to be given, images/s.
 WANTED = 3000
 _ROOT = pathlib.Path(__file__).parents[1]
+_JPEG = b"\xff\xd8"
 
 BATCH_SIZE = 32
 
@@ -139,30 +137,25 @@ def main(options: argparse.Namespace) -> None:
 def write_jpegs(source: pathlib.Path, most: int, folder: pathlib.Path) -> int:
   """Writes images into a folder, as they are, under numbers; returns how many.
 
+  How many others come before the last of them is told.
+
   Raises:
     UserError: there are none.
   """
-  written = 0
-  for image in jpegs(source):
+  written = others = 0
+  for image in encoded_images(source):
     if written == most:
       break
-    if image.startswith(b"\xff\xd8"):
+    if image.startswith(_JPEG):
       (folder / f"{written:08}.jpg").write_bytes(image)
       written += 1
+    else:
+      others += 1
   if not written:
     raise UserError(f"'{source}' has no JPEG; name a folder of some.")
+  if others:
+    print(f"{others:,} images are no JPEGs and are left out.", flush=True)
   return written
-
-
-def jpegs(source: pathlib.Path) -> Iterator[bytes]:
-  """The images of a folder, or of all splits of a prepared data set."""
-  if not (source / "dataset_info.json").exists():
-    yield from (path.read_bytes() for path in find_images([source]))
-    return
-  builder = tfds.builder_from_directory(source)
-  for split in builder.info.splits:
-    records = ArrayRecordSource(builder, split)
-    yield from (records[index]["image"] for index in range(len(records)))
 
 
 def is_there(name: str, interpreter: str) -> bool:

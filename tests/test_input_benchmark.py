@@ -8,6 +8,7 @@ import pytest
 from packages import require
 from PIL import Image
 
+from benchmarks import images
 from benchmarks import input as input_benchmark
 from benchmarks.input import BEFORE_A_DEVICE, OURS, Task
 from speedpaper_jax.errors import UserError
@@ -65,15 +66,19 @@ def test_ratios_are_taken_turn_by_turn():
   ]
 
 
-def test_what_is_no_jpeg_is_left_out(folder, tmp_path):
+def test_what_is_no_jpeg_is_left_out(folder, tmp_path, capsys):
   written = tmp_path / "written"
   written.mkdir()
   assert input_benchmark.write_jpegs(folder, 2, written) == 2
+  assert not capsys.readouterr().out
   assert input_benchmark.write_jpegs(folder, 10, written) == 3
+  assert capsys.readouterr().out == "1 images are no JPEGs and are left out.\n"
   first = (folder / "0.jpg").read_bytes()
   assert min(written.iterdir()).read_bytes() == first
+  for path in folder.glob("*.jpg"):
+    path.unlink()
   with pytest.raises(UserError, match="has no JPEG"):
-    input_benchmark.write_jpegs(folder / "other.png", 10, written)
+    input_benchmark.write_jpegs(folder, 10, written)
 
 
 def test_an_interpreter_that_is_not_there_is_told(monkeypatch):
@@ -87,3 +92,15 @@ def test_a_worker_that_ends_is_told(tmp_path):
     input_benchmark.running("nobody", sys.executable, str(tmp_path)) as contestant,
   ):
     contestant.rate(Task("crop", 8), 1)
+
+
+def test_what_is_damaged_or_not_there_is_told(folder, tmp_path, capsys):
+  (folder / "0.jpg").write_bytes(b"\xff\xd8")
+  assert len(list(images.encoded_images(folder))) == 3
+  errors = capsys.readouterr().err
+  assert errors.startswith(f"warning: '{folder / '0.jpg'}' cannot be decoded and is left out: ")
+  with pytest.raises(UserError, match="There is no folder"):
+    list(images.encoded_images(tmp_path / "nothing"))
+  (tmp_path / "dataset_info.json").write_text("{")
+  with pytest.raises(UserError, match="is damaged"):
+    list(images.encoded_images(tmp_path))
