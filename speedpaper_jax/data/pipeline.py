@@ -5,7 +5,6 @@ seed s is a pure function of (s, i). Batches only cut that stream, and hosts onl
 """
 
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -13,7 +12,7 @@ from typing import Any, NotRequired, Protocol, TypedDict
 import grain
 import numpy as np
 
-from speedpaper_jax.data import distortions
+from speedpaper_jax.data import cores, distortions
 from speedpaper_jax.data.augment import Augmentation, augment, augment_but_for_distortions
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import in_memory, name_of
@@ -231,7 +230,7 @@ def _batches(
     part //= 2
   parts = batch_size // part
   # Where the work is a few microseconds of Python a row, more threads only wait for each other.
-  threads = 1 if in_memory(split.records) else os.cpu_count() or 1
+  threads = 1 if in_memory(split.records) else cores.usable()
   read_options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2 * parts)
   batches = rows.batch(part).to_iter_dataset(read_options)
   if parts > 1:

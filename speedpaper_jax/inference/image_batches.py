@@ -3,12 +3,12 @@
 import concurrent.futures
 import dataclasses
 import itertools
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from speedpaper_jax.data import cores
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.errors import warn
@@ -45,7 +45,7 @@ def image_batches(
     rows: of each batch.
   """
   batches = [paths[start : start + rows] for start in range(0, len(paths), rows)]
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+  with concurrent.futures.ThreadPoolExecutor(cores.usable()) as executor:
 
     def decode(batch: Sequence[pathlib.Path] | None) -> Iterator[np.ndarray | None]:
       return executor.map(lambda path: read_image(path, crop), batch or ())

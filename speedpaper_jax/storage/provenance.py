@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Collection, Sequence
 
 import speedpaper_jax
+from speedpaper_jax.data import cores
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
@@ -45,13 +46,12 @@ def machine() -> dict[str, str]:
   """JAX's devices, and this process's computer: processor, cores, memory, system, in words."""
   import jax
 
-  available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(_all_cores())
   memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
   processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
   return {
     "devices": f"{jax.device_count()} × {jax.devices()[0].device_kind}{processes}",
     "processor": _processor(),
-    "cores": f"{len(available)}",
+    "cores": f"{cores.usable()}",
     "memory": f"{memory / 2**30:.1f} GiB",
     "system": _system(),
   }
@@ -68,10 +68,6 @@ def quote(argument: str) -> str:
   if argument.startswith("-") and equals:
     return f"{shlex.quote(flag)}={shlex.quote(value)}"
   return shlex.quote(argument)
-
-
-def _all_cores() -> int:
-  return os.cpu_count() or 1
 
 
 def _processor() -> str:
