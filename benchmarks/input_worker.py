@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-# Buffers are empty or full by then, as they stay.
+# On one core each has one thread. What it makes is taken at once, so that nothing lies ready then.
 _BATCHES_BEFORE = 3
 _FRACTION = 0.875  # of the short side, in evaluation
 _STRENGTH = 0.5  # of brightness, contrast and saturation, to either side
