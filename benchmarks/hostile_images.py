@@ -34,7 +34,8 @@ import numpy as np
 from PIL import Image
 
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.augment import augment
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
 from speedpaper_jax.data.pipeline import eval_batches, train_batches

@@ -21,7 +21,7 @@ from tensorflow_datasets.core.utils import shard_utils
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data import array_record_writing, imagenet_originals
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.imagenet_labels import COUNTS, class_identifiers
 from speedpaper_jax.data.original_files import OriginalFiles
 from speedpaper_jax.data.pipeline import train_batches

@@ -43,7 +43,7 @@ def ours(images: Sequence[bytes], task: Task, on_device: bool = False) -> Iterat
     on_device: whether distortions are left to a device, and their numbers drawn here.
   """
   from speedpaper_jax.data import pipeline
-  from speedpaper_jax.data.augment import Augmentation
+  from speedpaper_jax.data.augmentation import Augmentation
   from speedpaper_jax.data.crop import EvaluationCrop
   from speedpaper_jax.data.sources import Split
 

@@ -22,7 +22,7 @@ from interrupting import interrupt_at
 
 from benchmarks.survive_kills import TIMINGS
 from speedpaper_jax.config.files import load
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.pipeline import eval_batches, order, train_batches

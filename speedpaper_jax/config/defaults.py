@@ -12,8 +12,8 @@ from ml_collections import config_dict
 
 from speedpaper_jax.config import changes, durations, optimizers
 from speedpaper_jax.config.field import Field
-from speedpaper_jax.data import augment
-from speedpaper_jax.data.crop import INTERPOLATIONS, RESIZES, SMALLEST_FRACTION
+from speedpaper_jax.data import augmentation
+from speedpaper_jax.data.crop_choices import INTERPOLATIONS, RESIZES, SMALLEST_FRACTION
 from speedpaper_jax.files.rules import (
   ABOVE_ZERO,
   AT_LEAST_ZERO,
@@ -114,10 +114,10 @@ TRAIN: Mapping[str, Field] = {
   # Of the newest training images, 5,000 at most, so many may be without a part since they cannot be
   # decoded; more end the run.
   "data.largest_undecodable_share": Field(0.1, FRACTION_BELOW_ONE, changes.SAME_TRAINING),
-  # Each as `data.augment.Augmentation` says.
+  # Each as `data.augmentation.Augmentation` says.
   **{
     f"data.augmentation.{name}": Field(default, rule, changes.TRAINING_LOSS)
-    for name, (default, rule) in augment.FIELDS.items()
+    for name, (default, rule) in augmentation.FIELDS.items()
   },
   # α of mixup's Beta distribution, see `steps.mixing`; 0 for none.
   "data.augmentation.mixup": Field(0.0, AT_LEAST_ZERO, changes.TRAINING_LOSS),

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from speedpaper_jax.data import decode, sampling
+from speedpaper_jax.data.crop_choices import INTERPOLATIONS, RESIZES, SMALLEST_FRACTION
 from speedpaper_jax.files import rules
 
 # Left, top, right and bottom as fractions of the image, so that a box fits every decoded scale.
@@ -14,7 +15,6 @@ Box = tuple[float, float, float, float]
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
-RESIZES = ("squash", "short_side")
 _ANTIALIASED = {
   "bilinear": Image.Resampling.BILINEAR,
   "bicubic": Image.Resampling.BICUBIC,
@@ -24,9 +24,6 @@ _SAMPLED = {
   "bilinear_pytorch": sampling.half_pixel_centers,
   "bilinear_tensorflow1": sampling.corners,
 }
-INTERPOLATIONS = (*_ANTIALIASED, *_SAMPLED)
-# A small one would enlarge the whole image so much that it does not fit the memory.
-SMALLEST_FRACTION = 0.1
 _ATTEMPTS = 10
 _REACH = 3  # of a filter in pixels; 2 is that of the bicubic one
 _ROUNDING = 1e-6  # of a fraction that stands for whole pixels

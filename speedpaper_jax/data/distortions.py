@@ -9,10 +9,10 @@ and `on_device`, compiled, give the same pixels to the bit.
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 if TYPE_CHECKING:
   import jax
+  from PIL import Image
 
 # Of an image: three distortions in their order, their factors, what is then added to red, green and
 # blue, and whether it is mirrored left to right.
@@ -66,20 +66,24 @@ def draw(strength: float, rng: np.random.Generator) -> np.ndarray:
   return numbers
 
 
-def on_host(rgb: Image.Image, numbers: np.ndarray) -> Image.Image:
+def on_host(rgb: "Image.Image", numbers: np.ndarray) -> "Image.Image":
   """Distorts one image.
 
   Args:
     rgb: of any size, which the result has too.
     numbers: int32 [NUMBERS], from `draw` or `none`.
   """
+  from PIL import Image  # not for a step on a device, which needs no images of Pillow's
+
   if (numbers[:MIRRORED] != none()[:MIRRORED]).any():
     rgb = _recoloured(rgb, numbers)
   return rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if numbers[MIRRORED] else rgb
 
 
-def _recoloured(rgb: Image.Image, numbers: np.ndarray) -> Image.Image:
+def _recoloured(rgb: "Image.Image", numbers: np.ndarray) -> "Image.Image":
   """What depends on a level alone is looked up, together with what comes next where that does."""
+  from PIL import Image
+
   table = _LEVELS
   for kind, factor in zip(numbers[_KINDS], numbers[_FACTORS], strict=True):
     if kind == _BRIGHTNESS:

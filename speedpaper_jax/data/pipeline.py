@@ -13,7 +13,8 @@ import grain
 import numpy as np
 
 from speedpaper_jax.data import cores, distortions
-from speedpaper_jax.data.augment import Augmentation, augment, augment_but_for_distortions
+from speedpaper_jax.data.augment import augment, augment_but_for_distortions
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.decode import DecodeError
 from speedpaper_jax.data.records import in_memory, name_of
 from speedpaper_jax.data.sources import Split

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-LARGEST_MAGNITUDE = 30
+from speedpaper_jax.data.augmentation import LARGEST_MAGNITUDE
 
 
 class Transformation(NamedTuple):

@@ -1,7 +1,7 @@
 """The objects that a config describes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -13,9 +13,8 @@ from jax.sharding import Mesh
 
 from speedpaper_jax.config import plan
 from speedpaper_jax.config.durations import Durations
-from speedpaper_jax.data import augment
-from speedpaper_jax.data.augment import Augmentation
-from speedpaper_jax.data.crop import EvaluationCrop
+from speedpaper_jax.data import augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
@@ -26,6 +25,9 @@ from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import optim
 from speedpaper_jax.steps.mixing import Mixing
 from speedpaper_jax.steps.step import TrainState
+
+if TYPE_CHECKING:
+  from speedpaper_jax.data.crop import EvaluationCrop
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -155,7 +157,7 @@ def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNor
 def build_augmentation(config: ml_collections.ConfigDict) -> Augmentation:
   """What is done to each training image."""
   section = config.data.augmentation
-  return Augmentation(**{name: section[name] for name in augment.FIELDS})
+  return Augmentation(**{name: section[name] for name in augmentation.FIELDS})
 
 
 def build_mixing(config: ml_collections.ConfigDict, mesh: Mesh) -> Mixing:
@@ -201,8 +203,10 @@ def build_class_weights(
   return weights.astype(np.float32)
 
 
-def build_evaluation_crop(config: ml_collections.ConfigDict) -> EvaluationCrop:
+def build_evaluation_crop(config: ml_collections.ConfigDict) -> "EvaluationCrop":
   """What is cut out of each image in evaluation."""
+  from speedpaper_jax.data.crop import EvaluationCrop  # by Pillow, which steps do without
+
   section = config.data
   return EvaluationCrop(
     image_size=section.image_size,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.augment import augment
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.rand_augment import rand_augment
 from speedpaper_jax.errors import UserError

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from speedpaper_jax.data.augment import Augmentation, augment
+from speedpaper_jax.data.augment import augment
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import (
   MAX_PIXELS,

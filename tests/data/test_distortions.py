@@ -6,7 +6,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from speedpaper_jax.data import distortions
-from speedpaper_jax.data.augment import Augmentation, augment, augment_but_for_distortions
+from speedpaper_jax.data.augment import augment, augment_but_for_distortions
+from speedpaper_jax.data.augmentation import Augmentation
 
 ENHANCEMENTS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 COMPILED = jax.jit(distortions.on_device)

@@ -13,7 +13,7 @@ import tiny
 from PIL import Image
 
 from speedpaper_jax.config.files import load
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, train_batches
 from speedpaper_jax.data.sources import open_split

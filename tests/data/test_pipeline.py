@@ -10,7 +10,7 @@ import samples
 from PIL import Image
 
 from speedpaper_jax.data import distortions, jpeg_rows
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.pipeline import eval_batches, order, train_batches
 from speedpaper_jax.data.sources import Split

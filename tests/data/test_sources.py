@@ -384,10 +384,10 @@ def test_reading_and_batching_import_neither_tensorflow_nor_torch(tmp_path):
   """The iterator is left open, so that this also shows that the process ends without it."""
   program = """
 import sys
-from speedpaper_jax.data import augment, pipeline, prepare, sources
+from speedpaper_jax.data import augmentation, pipeline, prepare, sources
 split = sources.open_split("digits", "train", sys.argv[1])
 batches = pipeline.train_batches(
-  split, image_size=32, batch_size=32, seed=0, augmentation=augment.Augmentation()
+  split, image_size=32, batch_size=32, seed=0, augmentation=augmentation.Augmentation()
 )
 next(batches)
 assert not {"tensorflow", "torch"} & set(sys.modules)

@@ -10,7 +10,7 @@ import pytest
 
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data import averaged_crops
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.averaged_crops import AveragedCrops
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, Normalization

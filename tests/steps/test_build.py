@@ -10,7 +10,7 @@ import tiny
 from speedpaper_jax.config import plan, ranges
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
-from speedpaper_jax.data.augment import Augmentation
+from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
