@@ -18,7 +18,8 @@ from speedpaper_jax.interop.measurements import Arrays, Gradients, ten_steps
 from speedpaper_jax.interop.names import Names
 from speedpaper_jax.models import registry
 
-_APPLICATIONS = {"inception_v3": "InceptionV3", "inception_resnet_v2": "InceptionResNetV2"}
+# Our names of the networks → Keras's.
+APPLICATIONS = {"inception_v3": "InceptionV3", "inception_resnet_v2": "InceptionResNetV2"}
 
 
 class KerasReference:
@@ -192,7 +193,7 @@ def _build(model: str, num_classes: int, image_size: int, decay: float, dtype: s
     keras = _keras()
     keras.utils.set_random_seed(0)
     keras.utils.clear_session(free_memory=False)  # so that both have the same names
-    built = getattr(keras.applications, _APPLICATIONS[model])(
+    built = getattr(keras.applications, APPLICATIONS[model])(
       weights=None,
       input_shape=(image_size, image_size, 3),
       classes=num_classes,

@@ -4,14 +4,15 @@ import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.normalization import DEFAULT, Normalization
-from speedpaper_jax.data.preprocessing import Preprocessing
 from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.models import registry
 from speedpaper_jax.papers.networks import NETWORKS
+
+if TYPE_CHECKING:
+  from speedpaper_jax.data.preprocessing import Preprocessing
 
 
 class Tap(NamedTuple):
@@ -60,8 +61,12 @@ class Names:
   batch_norm: str = "{}.bn"
 
   @property
-  def preprocessing(self) -> Preprocessing:
+  def preprocessing(self) -> "Preprocessing":
     """What its weights expect, unless they say otherwise."""
+    # By Pillow, which the names do without.
+    from speedpaper_jax.data.crop import EvaluationCrop
+    from speedpaper_jax.data.preprocessing import Preprocessing
+
     crop = EvaluationCrop(self.image_size, self.central_fraction, self.resize, self.interpolation)
     return Preprocessing(crop, self.normalization)
 

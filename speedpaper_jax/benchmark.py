@@ -1,0 +1,168 @@
+"""Measures how fast networks are: `python -m speedpaper_jax.benchmark --model=inception_v4`.
+
+  python -m speedpaper_jax.benchmark --model=inception_v4 --against=timm
+
+Ours and the other are processes of their own that take turns, on the same batch, which stays in
+memory: the forward pass, the gradient and a step of SGD with momentum, and probabilities in
+inference. No data set is needed, and of packages JAX, Flax, Optax and ml_collections, beside those
+of the other implementation.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.errors import UserError, did_you_mean, inform
+from speedpaper_jax.files import output_files
+from speedpaper_jax.papers.networks import NETWORKS
+
+if TYPE_CHECKING:
+  from speedpaper_jax.benchmarking.work import Work
+
+_ALL = "all"
+_PAPERS_NETWORKS = tuple(name for name in NETWORKS if name != "small_inception")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = entry_point.ArgumentParser(
+    prog="python -m speedpaper_jax.benchmark",
+    description="Prints how many images a second networks train and predict, how long they take to "
+    "start, and what they need, beside other implementations if one is named.",
+  )
+  parser.add_argument(
+    "--model",
+    default="bn_inception",
+    metavar="NAME",
+    help="a network, several with commas between them, or all (default: bn_inception)",
+  )
+  parser.add_argument(
+    "--against",
+    metavar="NAME",
+    help="flax (the same network of flax.linen's own layers), keras, or a package of PyTorch's "
+    "networks: timm, torchvision, pretrainedmodels, pytorchcv or facenet; several with commas",
+  )
+  parser.add_argument(
+    "--mode", metavar="NAME", help="training or inference (default: both, one after the other)"
+  )
+  parser.add_argument(
+    "--image_size",
+    type=entry_point.at_least(1, at_most=4096),
+    metavar="N",
+    help="pixels, height and width (default: the paper's, 224 or 299)",
+  )
+  parser.add_argument(
+    "--batch_size",
+    type=entry_point.at_least(2, at_most=2**20),
+    default=8,
+    metavar="N",
+    help="images at a time (default: 8)",
+  )
+  parser.add_argument(
+    "--dtype", default="float32", metavar="NAME", help="float32 or bfloat16 (default: float32)"
+  )
+  parser.add_argument("--device", metavar="NAME", help="cpu, gpu or tpu (default: what JAX finds)")
+  parser.add_argument(
+    "--turns",
+    type=entry_point.at_least(1, at_most=1000),
+    default=5,
+    metavar="N",
+    help="of each implementation (default: 5)",
+  )
+  parser.add_argument(
+    "--seconds",
+    type=entry_point.at_least(1, at_most=3600),
+    default=3,
+    metavar="N",
+    help="that a turn lasts, or one step where that is longer (default: 3)",
+  )
+  parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
+  return parser.parse(arguments[1:])
+
+
+def main(options: argparse.Namespace) -> None:
+  """Measures what the flags name, and prints a line as soon as it is known."""
+  from speedpaper_jax.benchmarking import tables, turns, work
+
+  modes = _chosen("--mode", options.mode, work.MODES) or work.MODES
+  _chosen("--dtype", options.dtype, ("float32", "bfloat16"))
+  _chosen("--device", options.device, ("cpu", "gpu", "tpu"))
+  pairs = _pairs(options)
+  if options.json is not None:
+    output_files.check(options.json)
+  peaks = turns.find_peaks(options.device or "", options.dtype)
+  _print_device(peaks, options)
+  print(tables.heading(), flush=True)
+  rows = []
+  for model, dialect, sides in pairs:
+    image_size = options.image_size or NETWORKS[model].image_size
+    for mode in modes:
+      task = work.Work(
+        model, dialect, mode, image_size, options.batch_size, options.dtype, peaks["device"]
+      )
+      rows.append(_measure(task, sides, peaks, options))
+      print(tables.lines(rows[-1]), flush=True)
+  print(f"\n{tables.NOTES}")
+  if options.json is not None:
+    output_files.write_json(options.json, {"peaks": peaks, "rows": rows})
+
+
+def _measure(
+  task: "Work", sides: Sequence[str], peaks: dict[str, Any], options: argparse.Namespace
+) -> dict[str, Any]:
+  from speedpaper_jax.benchmarking import tables, turns
+  from speedpaper_jax.descriptions import stages
+
+  measured = turns.measure(task, sides, turns=options.turns, seconds=options.seconds)
+  network = stages.describe(task.model, task.dialect, image_size=task.image_size)
+  return tables.as_row(task, measured, network.multiply_adds, peaks)
+
+
+def _chosen(flag: str, value: str | None, valid: Sequence[str]) -> Sequence[str]:
+  """The values of a flag, with commas between them."""
+  names = [] if value is None else value.split(",")
+  for name in names:
+    if name not in valid:
+      raise UserError(f"{flag} names '{name}'.{did_you_mean(name, valid)}")
+  return names
+
+
+def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
+  """Network, dialect, and the sides that have it."""
+  from speedpaper_jax.benchmarking import peers
+  from speedpaper_jax.models import registry
+
+  models = _chosen("--model", options.model, (*_PAPERS_NETWORKS, _ALL))
+  if _ALL in models:
+    models = _PAPERS_NETWORKS
+  against = _chosen("--against", options.against, peers.NAMES)
+  pairs, missing = [], []
+  for model in models:
+    if not against:
+      pairs.append((model, registry.dialects(model)[0], ["ours"]))
+    for name in against:
+      dialect = peers.dialect_of(model, name)
+      if dialect is None:
+        missing.append(f"{model} of {name}")
+      else:
+        pairs.append((model, dialect, ["ours", name]))
+  if missing:
+    sentence = f"There is no {', and no '.join(missing)}"
+    if not pairs:
+      raise UserError(f"{sentence}; name another one with --against.")
+    inform(f"Note: {sentence[0].lower()}{sentence[1:]}; the others are measured.")
+  return pairs
+
+
+def _print_device(peaks: dict[str, Any], options: argparse.Namespace) -> None:
+  kind = "published" if peaks["are_published"] else "measured here"
+  print(
+    f"{peaks['device_kind']}, {options.dtype}, batches of {options.batch_size}; peaks, {kind}: "
+    f"{peaks['flops'] / 1e9:,.0f} GFLOP/s, {peaks['bandwidth'] / 1e9:,.1f} GB/s\n"
+  )
+
+
+if __name__ == "__main__":
+  entry_point.run(main, parse)
