@@ -40,6 +40,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   )
   config_flag.add_to(parser)
   parser.add_argument("--topology", metavar="NAME", help=f"the slice: {_EXAMPLES}")
+  parser.add_argument(
+    "--top",
+    type=entry_point.at_least(1),
+    default=0,
+    metavar="N",
+    help="also print the N instructions with the highest estimates, and their layers",
+  )
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
   options = config_flag.parse(parser, arguments[1:])
   if options.config is None:
@@ -71,9 +78,9 @@ def main(options: argparse.Namespace) -> None:
   shape = slice_shape(options.topology)
   report = check(config, chip, shape, devices)
   compile_report.check_fits(report)
-  print(compile_report.text(report))
+  print(compile_report.text(report, options.top))
   if options.json is not None:
-    output_files.write_json(options.json, compile_report.as_json(report))
+    output_files.write_json(options.json, compile_report.as_json(report, options.top))
 
 
 def slice_shape(topology: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from jax.experimental import topologies
 from speedpaper_jax import compile_check
 from speedpaper_jax.compilation import chips, program
 from speedpaper_jax.compilation import report as compile_report
-from speedpaper_jax.compilation.program import Collective, Memory, Program
+from speedpaper_jax.compilation.program import Collective, Cost, Memory, Program
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import registry
@@ -127,7 +127,14 @@ def test_amounts_of_memory_in_the_compilers_words(message, amounts):
   assert compile_check.memory_of_error(message) == amounts
 
 
-def make_report(collectives=(), cycles=3_000_000, **settings):
+def cost(cycles, direction="forward", layer="conv1/conv", operation="conv_general_dilated"):
+  return Cost(cycles, "fusion.1", "bf16[32,112,112,64]", direction, layer, operation)
+
+
+ONE_COST = (cost(3_000_000),)
+
+
+def make_report(collectives=(), costs=ONE_COST, **settings):
   """256 images on sixteen chips: 2 ms of computing, 1 ms of memory."""
   config = train_config()
   changes = {"batch_size": 256, "data.image_size": 224, "model.dtype": "bfloat16", **settings}
@@ -141,7 +148,7 @@ def make_report(collectives=(), cycles=3_000_000, **settings):
     Program(
       flops=2e-3 * 197e12,
       memory_traffic=1e-3 * 819e9,
-      cycles=cycles,
+      costs=costs,
       memory=Memory(
         arguments=96 * 2**20, temporaries=1000 * 2**20, outputs=2**20, code=103 * 2**20
       ),
@@ -162,6 +169,36 @@ def row(text, name):
   """The cells of the first row of that name, without it."""
   line = next(line for line in text.splitlines() if line.startswith(f"  {name}  "))
   return line.removeprefix(f"  {name}").split()
+
+
+class TestInstructions:
+  COSTS = (
+    cost(1_500_000, "backward"),
+    cost(750_000),
+    cost(600_000, layer="conv1", operation="max"),
+    cost(150_000, "", "", "add"),
+  )
+
+  def test_the_highest_are_listed_with_their_layers(self):
+    text = compile_report.text(make_report(costs=self.COSTS), top=3)
+    section = text[text.index("The 3 highest") :].split("\n\n")[0].splitlines()
+    assert section[0] == "The 3 highest estimates of 4 instructions, of 2.00 ms"
+    assert [line.split() for line in section[2:]] == [
+      ["1.00", "50.0%", "backward", "conv1/conv:", "conv_general_dilated", "bf16[32,112,112,64]"],
+      ["0.50", "25.0%", "forward", "conv1/conv:", "conv_general_dilated", "bf16[32,112,112,64]"],
+      ["0.40", "20.0%", "forward", "conv1:", "max", "bf16[32,112,112,64]"],
+      ["1.90", "95.0%", "together"],
+    ]
+
+  def test_they_are_left_out_unless_asked_for(self):
+    assert "highest estimates" not in compile_report.text(make_report(costs=self.COSTS))
+
+  def test_without_estimates_that_is_said(self):
+    assert "The compiler makes no estimates" in compile_report.text(make_report(costs=()), top=3)
+
+  def test_json_has_them(self):
+    (only,) = compile_report.as_json(make_report(costs=self.COSTS), top=1)["instructions"]
+    assert (only["cycles"], only["layer"]) == (1_500_000, "conv1/conv")
 
 
 class TestText:
@@ -228,7 +265,7 @@ class TestText:
     assert row(whole, "by the compiler's estimate") == ["1.22", "19.5"]
 
   def test_an_estimate_that_was_not_made_is_left_out(self):
-    assert "by the compiler's estimate" not in compile_report.text(make_report(cycles=None))
+    assert "by the compiler's estimate" not in compile_report.text(make_report(costs=()))
 
   def test_fits_on_100_columns(self):
     lines = compile_report.text(make_report(COLLECTIVES)).splitlines()
@@ -373,8 +410,12 @@ def compile_for_a_slice(tiny_network, optimized):
 class TestWithTheCompiler:
   def test_a_step_is_compiled(self, compile_for_a_slice, tmp_path, capsys):
     json_file = tmp_path / "x.json"
-    compile_for_a_slice(f"--json={json_file}", batch_size=64)
-    assert "16 chips TPU v5e (4×4), 64 images of 16×16 a step, 4 a chip" in capsys.readouterr().out
+    compile_for_a_slice(f"--json={json_file}", "--top=20", batch_size=64)
+    output = capsys.readouterr().out
+    assert "16 chips TPU v5e (4×4), 64 images of 16×16 a step, 4 a chip" in output
+    assert re.search(
+      r"\n +0\.\d+ +\d+\.\d% +(back|for)ward +\w+/conv: conv_general_dilated  ", output
+    )
     content = json.loads(json_file.read_text())
     assert content["cycles"] > 0
     assert {one["members"] for one in content["collectives"]} == {16}

@@ -1,4 +1,4 @@
-"""Sides in processes of their own that work in turn, A B A B: a machine that slows down slows all."""
+"""Sides in processes of their own, in turn, A B A B: a machine that slows down slows them all."""
 
 import contextlib
 import dataclasses

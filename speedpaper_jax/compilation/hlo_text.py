@@ -111,6 +111,12 @@ def size(shape: str, on_chip: bool = True) -> int:
   )
 
 
+def largest(shape: str) -> str:
+  """The largest array of a shape, without its layout: `(f32[2]{0}, u32[])` → `f32[2]`."""
+  arrays = [(dtype, dimensions) for dtype, dimensions, _ in _ARRAY.findall(shape)]
+  return "{}[{}]".format(*max(arrays, key=lambda array: _bytes(*array))) if arrays else shape
+
+
 def _bytes(dtype: str, dimensions: str) -> int:
   # f32, s8, c64; a float8 names its format behind its width: f8e4m3fn.
   width = re.search(r"\d+", dtype)

@@ -23,6 +23,9 @@ KINDS = (
 _WITHOUT_TRAFFIC = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while")
 
 _PATH = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
+# Of a path: the network's own part of it, "jvp(BNInception)", and what is no layer, "jit(relu)".
+_NETWORK = re.compile(r"(transpose\()?(jvp\()?[A-Z]\w*\)*$")
+_CALL = re.compile(r"\w*\(.*\)$|checkpoint$|rematted_computation$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -70,6 +73,28 @@ class Memory:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost:
+  """What the compiler expects of an instruction.
+
+  Attributes:
+    cycles: in a step, on one core.
+    name: of the instruction, as in the program's text.
+    output: its shape, without layouts: `bf16[32,112,112,64]`; the largest of several.
+    direction: "forward" or "backward" through the network, or "" outside of it.
+    layer: path of the modules that it is of, such as "inception_3a/conv_3x3/conv"; of a fusion,
+      that of what it gives.
+    operation: the primitive, such as "conv_general_dilated"; of a fusion, its last.
+  """
+
+  cycles: int
+  name: str
+  output: str
+  direction: str
+  layer: str
+  operation: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
   """A compiled step, as one chip sees it.
 
@@ -77,16 +102,21 @@ class Program:
     flops: floating-point operations, as XLA counts them; a multiply-add is two.
     memory_traffic: bytes that its instructions read from the chip's main memory and write there,
       each array once and whole. What stays in a memory on the chip does not count.
-    cycles: by the compiler's own estimate, on one core; None where it makes none.
+    costs: the compiler's own estimates of its instructions, the highest first; it may make none.
     memory: what lies in the chip's main memory.
     collectives: in the order of the program's text.
   """
 
   flops: float
   memory_traffic: float
-  cycles: int | None
+  costs: tuple[Cost, ...]
   memory: Memory
   collectives: tuple[Collective, ...]
+
+  @property
+  def cycles(self) -> int | None:
+    """Of all instructions together; None where the compiler makes no estimates."""
+    return sum(cost.cycles for cost in self.costs) if self.costs else None
 
 
 def analyse(compiled: Any, chips: int, accumulation_steps: int = 1) -> Program:
@@ -103,7 +133,7 @@ def analyse(compiled: Any, chips: int, accumulation_steps: int = 1) -> Program:
   return Program(
     flops=compiled.cost_analysis()["flops"] * accumulation_steps,
     memory_traffic=memory_traffic(instructions),
-    cycles=_cycles(instructions),
+    costs=tuple(costs(instructions)),
     memory=Memory(
       arguments=memory.argument_size_in_bytes,
       temporaries=memory.temp_size_in_bytes,
@@ -136,13 +166,36 @@ def memory_traffic(instructions: Iterable[Instruction]) -> int:
   return total
 
 
-def _cycles(instructions: Iterable[Instruction]) -> int | None:
-  estimates = [
-    int(cycles) * instruction.times
-    for instruction in instructions
-    for cycles in _CYCLES.findall(instruction.attributes)
-  ]
-  return sum(estimates) if estimates else None
+def costs(instructions: Iterable[Instruction]) -> list[Cost]:
+  """The compiler's estimates, the highest first; none where it makes none."""
+  found = []
+  for instruction in instructions:
+    cycles = [int(each) for each in _CYCLES.findall(instruction.attributes)]
+    if cycles:
+      path = _PATH.search(instruction.attributes)
+      found.append(
+        Cost(
+          sum(cycles) * instruction.times,
+          instruction.name,
+          hlo_text.largest(instruction.shape),
+          *_place("" if path is None else path[1]),
+        )
+      )
+  return sorted(found, key=lambda cost: -cost.cycles)
+
+
+def _place(path: str) -> tuple[str, str, str]:
+  """Direction, layer and operation of a path such as "jit(step)/jvp(Network)/conv1/conv/mul"."""
+  *parts, operation = path.partition(":")[0].split("/")
+  networks = [index for index, part in enumerate(parts) if _NETWORK.match(part)]
+  if not networks:
+    return "", "", operation
+  first = networks[0]
+  direction = "backward" if "transpose(" in parts[first] else "forward"
+  # The gradient of a layer that is computed anew has the path of the forward pass behind its own.
+  end = networks[1] if len(networks) > 1 else len(parts)
+  layer = [part for part in parts[first + 1 : end] if not _CALL.match(part)]
+  return direction, "/".join(layer), operation
 
 
 def collectives(instructions: Iterable[Instruction], chips: int) -> list[Collective]:

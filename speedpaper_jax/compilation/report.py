@@ -156,10 +156,16 @@ def _gib(size: int) -> str:
   return f"{size / 2**30:.2f} GiB"
 
 
-def text(report: Report) -> str:
-  """The whole report, 100 columns wide at most."""
+def text(report: Report, top: int = 0) -> str:
+  """The whole report, 100 columns wide at most.
+
+  Args:
+    report: what was compiled.
+    top: how many of the instructions to list.
+  """
   sections = (_title, _memory, _work, _collectives, _time, _whole_run)
-  return "\n\n".join([*(section(report) for section in sections), NOTES])
+  listed = [_instructions(report, top)] if top else []
+  return "\n\n".join([*(section(report) for section in sections), *listed, NOTES])
 
 
 def _title(report: Report) -> str:
@@ -259,12 +265,39 @@ def _whole_run(report: Report) -> str:
   return "\n".join(lines)
 
 
+def _instructions(report: Report, top: int) -> str:
+  """A table of those with the highest estimates."""
+  costs, clock = report.program.costs, report.chip.clock
+  if not costs or clock is None:
+    return f"The compiler makes no estimates of instructions for a {report.chip.name}."
+  total = sum(cost.cycles for cost in costs)
+  shown = costs[:top]
+  lines = [
+    f"The {len(shown)} highest estimates of {len(costs)} instructions, of {_ms(total / clock)} ms"
+  ]
+  lines += [f"{'ms':>7}  {'share':>5}  {'':8}  {'layer: operation':48}  output"]
+  for cost in shown:
+    place = f"{cost.layer}: {cost.operation}" if cost.layer else cost.operation
+    lines.append(
+      f"{_ms(cost.cycles / clock):>7}  {cost.cycles / total:>5.1%}  {cost.direction:8}  "
+      f"{place:48}  {cost.output}"
+    )
+  together = sum(cost.cycles for cost in shown)
+  lines.append(f"{_ms(together / clock):>7}  {together / total:>5.1%}  {'together':8}")
+  return "\n".join(lines)
+
+
 def _ms(seconds: float) -> str:
   return f"{seconds * 1e3:,.2f}"
 
 
-def as_json(report: Report) -> dict[str, Any]:
-  """The report's numbers; sizes in bytes, times in seconds."""
+def as_json(report: Report, top: int = 0) -> dict[str, Any]:
+  """The report's numbers; sizes in bytes, times in seconds.
+
+  Args:
+    report: what was compiled.
+    top: how many of the instructions to list.
+  """
   time, memory = report.time, report.program.memory
   estimated = report.estimated_seconds
   if estimated is not None:
@@ -284,6 +317,7 @@ def as_json(report: Report) -> dict[str, Any]:
     "flops_per_image": report.program.flops / report.rows,
     "memory_traffic": report.program.memory_traffic,
     "cycles": report.program.cycles,
+    "instructions": [dataclasses.asdict(cost) for cost in report.program.costs[:top]],
     "collectives": [
       {
         **dataclasses.asdict(collective),

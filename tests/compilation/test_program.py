@@ -11,7 +11,13 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from speedpaper_jax.compilation import hlo_text
-from speedpaper_jax.compilation.program import Collective, analyse, collectives, memory_traffic
+from speedpaper_jax.compilation.program import (
+  Collective,
+  analyse,
+  collectives,
+  costs,
+  memory_traffic,
+)
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import ops
 from speedpaper_jax.models.batch_norm import BatchNorm
@@ -218,3 +224,39 @@ class TestCounts:
       ),
     )
     assert analyse(compiled, DEVICES).cycles == 140
+
+
+@pytest.mark.parametrize(
+  ("path", "place"),
+  [
+    (
+      "jit(train_step)/jvp(Network)/block_1/conv/conv_general_dilated",
+      ("forward", "block_1/conv", "conv_general_dilated"),
+    ),
+    (
+      "jit(train_step)/transpose(jvp(Network))/block_1/conv/conv_general_dilated",
+      ("backward", "block_1/conv", "conv_general_dilated"),
+    ),
+    ("jit(train_step)/jvp(Network)/conv1/jit(relu)/max", ("forward", "conv1", "max")),
+    (
+      "jit(train_step)/transpose(jvp(Network))/conv1/batch_norm/jvp(Network)/conv1/batch_norm/"
+      "checkpoint/transpose()/reduce_sum",
+      ("backward", "conv1/batch_norm", "reduce_sum"),
+    ),
+    ("jit(train_step)/jvp()/convert_element_type", ("", "", "convert_element_type")),
+    ("jit(train_step)/add", ("", "", "add")),
+    ("", ("", "", "")),
+  ],
+)
+def test_an_estimate_has_its_place_in_the_network(path, place):
+  metadata = f', metadata={{op_name="{path}"}}' if path else ""
+  text = f"""ENTRY %main (p: f32[2]) -> f32[2] {{
+  %p = f32[2]{{0}} parameter(0)
+  %few = f32[2]{{0}} fusion(%p), backend_config={{"estimated_cycles":"7"}}
+  ROOT %many = (f32[2]{{0}}, bf16[8,4]{{1,0}}) fusion(%p){metadata}, x={{"estimated_cycles":"70"}}
+}}
+"""
+  many, few = costs(hlo_text.instructions(text))
+  assert (many.cycles, many.output) == (70, "bf16[8,4]")
+  assert (few.cycles, few.output) == (7, "f32[2]")
+  assert (many.direction, many.layer, many.operation) == place
