@@ -22,7 +22,7 @@ if TYPE_CHECKING:
   from speedpaper_jax.benchmarking.work import Work
 
 _ALL = "all"
-_PAPERS_NETWORKS = tuple(name for name in NETWORKS if name != "small_inception")
+_NOT_OF_IMAGENET = "small_inception"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -36,7 +36,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     "--model",
     default="bn_inception",
     metavar="NAME",
-    help="a network, several with commas between them, or all (default: bn_inception)",
+    help="a network, several with commas between them, or all six of ImageNet (default: "
+    "bn_inception)",
   )
   parser.add_argument(
     "--against",
@@ -134,9 +135,9 @@ def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
   from speedpaper_jax.benchmarking import peers
   from speedpaper_jax.models import registry
 
-  models = _chosen("--model", options.model, (*_PAPERS_NETWORKS, _ALL))
+  models = _chosen("--model", options.model, (*NETWORKS, _ALL))
   if _ALL in models:
-    models = _PAPERS_NETWORKS
+    models = [name for name in NETWORKS if name != _NOT_OF_IMAGENET]
   against = _chosen("--against", options.against, peers.NAMES)
   pairs, missing = [], []
   for model in models:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from speedpaper_jax.compilation import chips
 from speedpaper_jax.errors import UserError
 
-_SIDE = 4096  # of a square matrix
-_COPIED = 2**27  # float32
+_SIDE = 2048  # of a square matrix
+_COPIED = 2**26  # float32
 _TURNS = 5
 
 
@@ -24,8 +24,8 @@ class Peaks:
     device_kind: as JAX calls it.
     flops: floating-point operations a second.
     bandwidth: bytes a second between it and its memory.
-    are_published: or measured: the fastest of a few products of large matrices, and of copies of
-      half a gigabyte.
+    are_published: or measured: the fastest of a few products of large matrices, and of copies of a
+      quarter of a gigabyte.
   """
 
   device: str

@@ -14,7 +14,7 @@ _COLUMNS = (
   ("implementation", 16),
   ("images/s", 9),
   ("turns", 15),
-  ("ours / theirs", 18),
+  ("ours / theirs", 20),
   ("first step [s]", 14),
   ("cached [s]", 10),
   ("memory [MiB]", 12),

@@ -71,7 +71,7 @@ def measure(
         cold[side] = process.ready()["laps"]
     processes = {side: until_end.enter_context(_running(side, work, directory)) for side in sides}
     ready = {side: process.ready() for side, process in processes.items()}
-    _check_same(ready)
+    check_same(ready)
     answers: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     counts = {
       side: max(1, round(seconds / process.take(1)["seconds"]))
@@ -108,8 +108,8 @@ def _running(side: str, work: Work, directory: pathlib.Path) -> Iterator["_Proce
     yield process
 
 
-def _check_same(ready: Mapping[str, Any]) -> None:
-  """The networks are the same where their parameters have the same sizes."""
+def check_same(ready: Mapping[str, Any]) -> None:
+  """Raises a UserError unless the networks are the same: their parameters have the same sizes."""
   (first, facts), *others = ((side, each["facts"]) for side, each in ready.items())
   for side, other in others:
     if other["parameter_sizes"] != facts["parameter_sizes"]:

@@ -40,7 +40,9 @@ TAKE_ANY_NUMBER = {  # of arguments
 # Of flags that a number will not do for.
 VALUE = {
   "--config": "configs/bn_inception.py:data=mnist",
+  "--against": "flax",
   "--crops": "10",
+  "--device": "cpu",
   "--dtype": "float32",
   "speedpaper_jax.features --dtype": "bfloat16",
   "--interpolation": "bilinear_tensorflow1",
