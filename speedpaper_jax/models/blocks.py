@@ -1,13 +1,14 @@
 """Inception blocks written down as their figures draw them: branches of convolutions and pools."""
 
 import dataclasses
+from typing import TypeGuard
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from speedpaper_jax.models import ops
-from speedpaper_jax.models.layers import ConvBlock, LayerSettings
+from speedpaper_jax.models.layers import ConvBlock, LayerSettings, apply_siblings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Fork:
   tines: tuple[Conv, ...]
 
 
-AVG_POOL = Pool("avg")
+AVG_POOL = Pool("avg")  # always in front of a 1×1 convolution
 MAX_POOL_V = Pool("max", strides=2, padding="VALID")
 
 
@@ -78,6 +79,10 @@ def fork(*tines: Conv) -> Fork:
   return Fork(tines)
 
 
+# What a branch is made of: a pool, a convolution, or the two of a fork.
+Link = Pool | ConvBlock | tuple[ConvBlock, ...]
+
+
 class InceptionBlock(nn.Module):
   """Branches of the same input, concatenated along the channels ("filter concat").
 
@@ -92,38 +97,72 @@ class InceptionBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """[N, H, W, C] → [N, H', W', sum of the branches]."""
-    return concatenate_branches(self.branches, self.settings, x, train)
+    return concatenate_branches(self, self.branches, self.settings, x, train)
 
 
 def concatenate_branches(
-  branches: tuple[Branch, ...], settings: LayerSettings, x: jax.Array, train: bool
+  parent: nn.Module,
+  branches: tuple[Branch, ...],
+  settings: LayerSettings,
+  x: jax.Array,
+  train: bool,
 ) -> jax.Array:
-  """Applies branches within the module that calls this: [N, H, W, C] → [N, H', W', C']."""
+  """Applies branches within `parent`, which calls this: [N, H, W, C] → [N, H', W', C']."""
+  chains = [_links(one_branch, settings) for one_branch in branches]
+  siblings = [chain[0] for chain in chains if _is_pointwise(chain[0])]
+  of_x = apply_siblings(parent, siblings, x, train=train) if siblings else {}
   outputs = []
-  for one_branch in branches:
+  for chain in chains:
     output = x
-    for name, layer in one_branch.named_layers():
-      if isinstance(layer, Pool):
-        output = pool(layer, settings, output)
-      elif isinstance(layer, Conv):
-        output = convolve(name, layer, settings, output, train)
-      else:
-        tines = [
-          convolve(name + letter, tine, settings, output, train)
-          for letter, tine in zip("ab", layer.tines, strict=True)
-        ]
+    for link in chain:
+      if isinstance(link, Pool):
+        output = pool(link, settings, output)
+      elif isinstance(link, tuple):
+        tines = [tine(output, train=train) for tine in link]
         output = jnp.concatenate(tines, axis=-1)
+      else:
+        name = str(link.name)
+        output = of_x[name] if name in of_x else link(output, train=train)
     outputs.append(output)
   return jnp.concatenate(outputs, axis=-1)
 
 
-def convolve(
-  name: str, conv: Conv, settings: LayerSettings, x: jax.Array, train: bool
-) -> jax.Array:
-  """Applies a `ConvBlock` within the module that calls this."""
-  kernel_size = (conv.kernel, conv.kernel) if isinstance(conv.kernel, int) else conv.kernel
-  block = ConvBlock(conv.features, kernel_size, settings, conv.strides, conv.padding, name=name)
-  return block(x, train=train)
+def _links(one_branch: Branch, settings: LayerSettings) -> list[Link]:
+  """A branch's layers as modules; an average pool is a part of the convolution after it."""
+  links: list[Link] = []
+  after_avg_pool = False
+  for name, layer in one_branch.named_layers():
+    if layer == AVG_POOL:
+      after_avg_pool = True
+    elif isinstance(layer, Pool):
+      links.append(layer)
+    elif isinstance(layer, Conv):
+      links.append(conv_block(name, layer, settings, after_avg_pool))
+      after_avg_pool = False
+    else:
+      tines = zip("ab", layer.tines, strict=True)
+      links.append(tuple(conv_block(name + letter, tine, settings) for letter, tine in tines))
+  assert not after_avg_pool, f"No convolution follows the average pool of {one_branch.name}."
+  return links
+
+
+def _is_pointwise(link: Link) -> TypeGuard[ConvBlock]:
+  return isinstance(link, ConvBlock) and (*link.kernel_size, link.strides) == (1, 1, 1)
+
+
+def conv_block(
+  name: str, conv: Conv, settings: LayerSettings, after_avg_pool: bool = False
+) -> ConvBlock:
+  """A part of the module that calls this."""
+  return ConvBlock(
+    conv.features,
+    (conv.kernel, conv.kernel) if isinstance(conv.kernel, int) else conv.kernel,
+    settings,
+    conv.strides,
+    conv.padding,
+    after_avg_pool=after_avg_pool,
+    name=name,
+  )
 
 
 def pool(layer: Pool, settings: LayerSettings, x: jax.Array) -> jax.Array:
@@ -142,7 +181,7 @@ def apply_part(
 ) -> jax.Array:
   """Applies one row of a network's table within the module that calls this."""
   if isinstance(part, Conv):
-    return convolve(name, part, settings, x, train)
+    return conv_block(name, part, settings)(x, train=train)
   if isinstance(part, Pool):
     return pool(part, settings, x)
   return InceptionBlock(part, settings, name=name)(x, train=train)

@@ -5,7 +5,7 @@ local response normalization and in dropout, not in Figure 5's table.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,12 @@ import jax.numpy as jnp
 from speedpaper_jax.models import features, heads, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, CommonDialect
-from speedpaper_jax.models.layers import ConvBlock, LayerSettings, network_input
+from speedpaper_jax.models.layers import (
+  ConvBlock,
+  LayerSettings,
+  apply_siblings,
+  network_input,
+)
 
 
 class Row(NamedTuple):
@@ -108,29 +113,36 @@ class InceptionModule(nn.Module):
     """[N, H, W, C] → [N, H / strides, W / strides, sum of the branches]."""
     row, settings = self.row, self.settings
 
-    def conv(name: str, filters: int, size: int, x: jax.Array, strides: int = 1) -> jax.Array:
+    def conv(name: str, filters: int, size: int, strides: int = 1, **options: Any) -> ConvBlock:
       padding = "SAME" if strides == 1 else self.dialect.stride_padding
-      block = ConvBlock(filters, (size, size), settings, strides, padding, name=name)
-      return block(x, train=train)
+      return ConvBlock(filters, (size, size), settings, strides, padding, **options, name=name)
 
-    branches = []
+    pointwise = [
+      conv("conv_3x3_reduce", row.conv_3x3_reduce, 1),
+      conv("double_3x3_reduce", row.double_3x3_reduce, 1),
+    ]
     if row.conv_1x1:
-      branches.append(conv("conv_1x1", row.conv_1x1, 1, x))
-
-    reduced = conv("conv_3x3_reduce", row.conv_3x3_reduce, 1, x)
-    branches.append(conv("conv_3x3", row.conv_3x3, 3, reduced, row.strides))
-
-    reduced = conv("double_3x3_reduce", row.double_3x3_reduce, 1, x)
-    first = conv("double_3x3_first", row.double_3x3, 3, reduced)
-    branches.append(conv("double_3x3_second", row.double_3x3, 3, first, row.strides))
-
+      pointwise.append(conv("conv_1x1", row.conv_1x1, 1))
     if row.pool == "avg":
-      pooled = settings.operations.avg_pool(x, 3, row.strides, "SAME", settings.count_padding)
+      pointwise.append(conv("pool_proj", row.pool_proj, 1, after_avg_pool=True))
+    of_x = apply_siblings(self, pointwise, x, train=train)
+
+    conv_3x3 = conv("conv_3x3", row.conv_3x3, 3, row.strides)
+    first = conv("double_3x3_first", row.double_3x3, 3)
+    second = conv("double_3x3_second", row.double_3x3, 3, row.strides)
+    branches = [of_x["conv_1x1"]] if row.conv_1x1 else []
+    branches += [
+      conv_3x3(of_x["conv_3x3_reduce"], train=train),
+      second(first(of_x["double_3x3_reduce"], train=train), train=train),
+    ]
+    if row.pool == "avg":
+      branches.append(of_x["pool_proj"])
     else:
       # With stride 2 Caffe's padding is the same on even maps; on odd ones its pool would give a
       # smaller map than the convolutions beside it.
       pooled = settings.operations.max_pool(x, 3, row.strides, "SAME")
-    branches.append(conv("pool_proj", row.pool_proj, 1, pooled) if row.pool_proj else pooled)
+      pool_proj = conv("pool_proj", row.pool_proj, 1) if row.pool_proj else None
+      branches.append(pool_proj(pooled, train=train) if pool_proj else pooled)
     return jnp.concatenate(branches, axis=-1)
 
 

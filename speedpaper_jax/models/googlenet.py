@@ -14,6 +14,7 @@ from speedpaper_jax.models.layers import (
   ConvBlock,
   Dropout,
   LayerSettings,
+  apply_siblings,
   kernel_init,
   network_input,
 )
@@ -97,20 +98,25 @@ class InceptionModule(nn.Module):
     """[N, H, W, C] → [N, H, W, sum of the branches]."""
     row, settings = self.row, self.settings
 
-    def conv(name: str, filters: int, size: int, x: jax.Array) -> jax.Array:
-      return ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
+    def conv(name: str, filters: int, size: int) -> ConvBlock:
+      return ConvBlock(filters, (size, size), settings, name=name)
 
+    of_x = apply_siblings(
+      self,
+      [
+        conv("conv_1x1", row.conv_1x1, 1),
+        conv("conv_3x3_reduce", row.conv_3x3_reduce, 1),
+        conv("conv_5x5_reduce", row.conv_5x5_reduce, 1),
+      ],
+      x,
+      train=train,
+    )
     pooled = settings.operations.max_pool(x, 3, 1, "SAME")
     branches = [
-      conv("conv_1x1", row.conv_1x1, 1, x),
-      conv("conv_3x3", row.conv_3x3, 3, conv("conv_3x3_reduce", row.conv_3x3_reduce, 1, x)),
-      conv(
-        "conv_5x5",
-        row.conv_5x5,
-        self.large_conv,
-        conv("conv_5x5_reduce", row.conv_5x5_reduce, 1, x),
-      ),
-      conv("pool_proj", row.pool_proj, 1, pooled),
+      of_x["conv_1x1"],
+      conv("conv_3x3", row.conv_3x3, 3)(of_x["conv_3x3_reduce"], train=train),
+      conv("conv_5x5", row.conv_5x5, self.large_conv)(of_x["conv_5x5_reduce"], train=train),
+      conv("pool_proj", row.pool_proj, 1)(pooled, train=train),
     ]
     return jnp.concatenate(branches, axis=-1)
 

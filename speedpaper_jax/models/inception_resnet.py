@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
       conv_general_dilated=self.settings.operations.conv,
       name="linear",
     )
-    x += self.scale * linear(concatenate_branches(self.branches, self.settings, x, train))
+    x += self.scale * linear(concatenate_branches(self, self.branches, self.settings, x, train))
     return x if self.activation is None else ACTIVATIONS[self.activation](x)
 
 

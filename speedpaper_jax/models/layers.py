@@ -1,7 +1,8 @@
 """The layers that every network of the family is made of."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -172,6 +173,7 @@ class ConvBlock(nn.Module):
     strides: in both directions.
     padding: see `ops`.
     depth_multiplier: of a separable convolution; None for a dense one.
+    after_avg_pool: whether an average pool over 3×3 windows stands in front of a 1×1 convolution.
   """
 
   features: int
@@ -180,12 +182,32 @@ class ConvBlock(nn.Module):
   strides: int = 1
   padding: ops.Padding = "SAME"
   depth_multiplier: int | None = None
+  after_avg_pool: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """[N, H, W, C] → [N, H', W', filters]."""
+  def __call__(self, x: jax.Array, *, train: bool, convolved: jax.Array | None = None) -> jax.Array:
+    """Applies the layer.
+
+    Args:
+      x: [N, H, W, C].
+      train: whether to use the batch's statistics.
+      convolved: what the convolution of `x` gives, where that is known; see `apply_siblings`.
+
+    Returns:
+      [N, H', W', filters].
+    """
     settings, batch_norm = self.settings, self.settings.batch_norm
     filters = settings.filters(self.features)
+    conv = settings.operations.conv
+    if convolved is not None:
+
+      def conv(*_: Any, **__: Any) -> jax.Array:
+        return convolved
+
+    if self.after_avg_pool and settings.operations.projects_before_pooling:
+      conv = self._pooled(conv)
+    elif self.after_avg_pool:
+      x = self._avg_pool(x)
     if self.depth_multiplier is None:
       convolution: nn.Module = nn.Conv(
         filters,
@@ -195,7 +217,7 @@ class ConvBlock(nn.Module):
         use_bias=batch_norm is None or settings.bias_before_batch_norm,
         dtype=settings.dtype,
         kernel_init=kernel_init,
-        conv_general_dilated=settings.operations.conv,
+        conv_general_dilated=conv,
         name="conv",
       )
     else:
@@ -214,3 +236,48 @@ class ConvBlock(nn.Module):
       x = batch_norm.copy(name="batch_norm")(x, train=train)
     features.nonlinearity_input(self, x)
     return ACTIVATIONS[settings.activation](x)
+
+  def _avg_pool(self, x: jax.Array) -> jax.Array:
+    return self.settings.operations.avg_pool(x, 3, 1, "SAME", self.settings.count_padding)
+
+  def _pooled(self, conv: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The convolution and the pool after it; the layer's bias is added later, and not pooled."""
+    assert (*self.kernel_size, self.strides) == (1, 1, 1)
+    return lambda *arguments, **named: self._avg_pool(conv(*arguments, **named))
+
+
+def apply_siblings(
+  parent: nn.Module, siblings: Sequence[ConvBlock], x: jax.Array, *, train: bool
+) -> dict[str, jax.Array]:
+  """1×1 convolutions of the same input, which a fast form computes as one.
+
+  Args:
+    parent: the module that calls this, of which they are a part.
+    siblings: with names, without strides.
+    x: [N, H, W, C].
+    train: whether to use the batch's statistics.
+
+  Returns:
+    Name → [N, H, W, filters].
+  """
+  settings = siblings[0].settings
+  named = {str(block.name): block for block in siblings}
+  # There are no kernels yet while a network is initialised.
+  if not settings.operations.joins_siblings or parent.is_initializing():
+    return {name: block(x, train=train) for name, block in named.items()}
+  kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in named]
+  inputs, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=settings.dtype)
+  with jax.named_scope("siblings"):
+    joint = settings.operations.conv(
+      inputs,
+      jnp.concatenate(kernels, -1),
+      (1, 1),
+      "VALID",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
+    parts = jnp.split(joint, ends, -1)
+  return {
+    name: block(x, train=train, convolved=part)
+    for (name, block), part in zip(named.items(), parts, strict=True)
+  }

@@ -28,12 +28,18 @@ class Operations(NamedTuple):
     separable_conv: (x, depthwise, pointwise, strides, padding) → depthwise, then 1×1 convolution.
     max_pool: (x, window, strides, padding) → maximum over windows.
     avg_pool: (x, window, strides, padding, count_padding) → mean over windows.
+    projects_before_pooling: whether an average pool in front of a 1×1 convolution is computed after
+      it. Both are linear, and so are in either order, and the convolution's outputs are fewer.
+    joins_siblings: whether 1×1 convolutions of the same input are computed as one, with their
+      kernels side by side.
   """
 
   conv: Callable[..., jax.Array]
   separable_conv: Callable[[jax.Array, jax.Array, jax.Array, int, Padding], jax.Array]
   max_pool: Callable[[jax.Array, int, int, Padding], jax.Array]
   avg_pool: Callable[[jax.Array, int, int, Padding, bool], jax.Array]
+  projects_before_pooling: bool = False
+  joins_siblings: bool = False
 
 
 def separable_conv(
@@ -298,8 +304,16 @@ def local_response_norm(
 
 PLAIN = Operations(lax.conv_general_dilated, separable_conv, max_pool, avg_pool)
 CPU = Operations(conv_as_matmul, separable_conv_as_dense, max_pool_by_slices, avg_pool_by_slices)
+ACCELERATOR = Operations(
+  lax.conv_general_dilated,
+  separable_conv_as_dense,
+  max_pool,
+  avg_pool,
+  projects_before_pooling=True,
+  joins_siblings=True,
+)
 
 
 def for_platform(platform: str) -> Operations:
   """The form that is fastest on `platform` ("cpu", "gpu" or "tpu")."""
-  return CPU if platform == "cpu" else PLAIN
+  return CPU if platform == "cpu" else ACCELERATOR

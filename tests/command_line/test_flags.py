@@ -44,6 +44,7 @@ VALUE = {
   "--crops": "10",
   "--device": "cpu",
   "--dtype": "float32",
+  "speedpaper_jax.benchmark --dtype": "bfloat16",
   "speedpaper_jax.features --dtype": "bfloat16",
   "--interpolation": "bilinear_tensorflow1",
   "--scales": "grown",

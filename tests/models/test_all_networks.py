@@ -372,8 +372,47 @@ def test_every_parameter_has_a_part_in_the_loss(name, dialect):
 def test_every_parameter_gets_a_gradient(name, dialect, width, monkeypatch):
   """One of each kind of module; that none is left aside, the test above shows of the whole."""
   shortened.shorten(monkeypatch)
+  variables, (_, gradients) = loss_and_gradients(name, dialect, width)
+  leaves = zip(
+    jax.tree.leaves_with_path(gradients), jax.tree.leaves(variables["params"]), strict=True
+  )
+  sizes = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): float(
+      np.linalg.norm(leaf) / np.linalg.norm(values)
+    )
+    for (path, leaf), values in leaves
+  }
+  assert np.all(np.isfinite(list(sizes.values())))
+  largest = max(sizes.values())
+  zero = WITHOUT_GRADIENT.get((name, dialect))
+  assert {path for path, size in sizes.items() if size <= NOISE * largest} == {
+    path for path in sizes if zero is not None and path.endswith(zero)
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [ops.CPU, ops.ACCELERATOR], ids=["cpu", "accelerator"])
+@EVERY_NETWORK
+def test_fast_forms_have_the_plain_ones_loss_and_gradients(name, form, monkeypatch):
+  """Of operations and of batch normalization, in training; all layers together, in float64."""
+  shortened.shorten(monkeypatch)
+  in_one_pass = form is ops.ACCELERATOR
+  _, plain = loss_and_gradients(name, operations=ops.PLAIN)
+  _, fast = loss_and_gradients(name, operations=form, moments_in_one_pass=in_one_pass)
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * scale), fast, plain
+  )
+
+
+def loss_and_gradients(
+  name, dialect=None, width=1.0, operations=ops.CPU, moments_in_one_pass=False
+):
+  """Variables of a network, and its loss and their gradients on random images."""
   batch_norm = registry.find_dialect(name, dialect).batch_norm
-  settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=ops.CPU, width=width)
+  if batch_norm is not None:
+    batch_norm = batch_norm.copy(moments_in_one_pass=moments_in_one_pass)
+  settings = LayerSettings(batch_norm, dtype=jnp.float64, operations=operations, width=width)
   network = create(name, dialect, num_classes=5, settings=settings, **with_aux_heads(name))
   generator = np.random.default_rng(0)
   images = generator.normal(size=(4, smallest(name), smallest(name), 3))
@@ -396,22 +435,7 @@ def test_every_parameter_gets_a_gradient(name, dialect, width, monkeypatch):
     return sum(jnp.mean(jnp.square(head - 1)) for head in heads)
 
   with jax.enable_x64(True):
-    gradients = jax.jit(jax.grad(loss))(variables["params"])
-  leaves = zip(
-    jax.tree.leaves_with_path(gradients), jax.tree.leaves(variables["params"]), strict=True
-  )
-  sizes = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): float(
-      np.linalg.norm(leaf) / np.linalg.norm(values)
-    )
-    for (path, leaf), values in leaves
-  }
-  assert np.all(np.isfinite(list(sizes.values())))
-  largest = max(sizes.values())
-  zero = WITHOUT_GRADIENT.get((name, dialect))
-  assert {path for path, size in sizes.items() if size <= NOISE * largest} == {
-    path for path in sizes if zero is not None and path.endswith(zero)
-  }
+    return variables, jax.jit(jax.value_and_grad(loss))(variables["params"])
 
 
 def drawn(path, leaf, generator):

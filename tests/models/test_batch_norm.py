@@ -25,6 +25,7 @@ FULLY_CONNECTED = (12, 5)
 CONVOLUTIONAL = (8, 5, 3, 4)
 few_examples = settings(derandomize=True, database=None, deadline=None, max_examples=10)
 seeds = st.integers(0, 2**32 - 1)
+both_ways = pytest.mark.parametrize("in_one_pass", [False, True], ids=["two_passes", "one_pass"])
 
 
 def random(seed, shape, dtype="float64"):
@@ -82,9 +83,10 @@ class TestAgainstTorch:
       ((8, 5, 7, 6), -3, 20),
     ],
   )
-  def test_outputs_gradients_and_running_statistics(self, torch, shape, mean, std):
+  @both_ways
+  def test_outputs_gradients_and_running_statistics(self, torch, shape, mean, std, in_one_pass):
     variables = random_variables(0, shape[-1], "float32")
-    module = BatchNorm(decay=0.9, epsilon=1e-3)
+    module = BatchNorm(decay=0.9, epsilon=1e-3, moments_in_one_pass=in_one_pass)
     tolerance = 1e-5 * max(1, abs(mean) / std / 10)
     layer_class = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
     layer = layer_class(shape[-1], eps=1e-3, momentum=0.1)
@@ -148,8 +150,13 @@ class TestBackward:
   @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL], ids=["fc", "conv"])
   @pytest.mark.parametrize("per_activation", [False, True])
   @pytest.mark.parametrize("virtual_batch_size", [None, 4])
-  def test_equals_autodiff(self, shape, per_activation, virtual_batch_size):
-    module = BatchNorm(per_activation=per_activation, virtual_batch_size=virtual_batch_size)
+  @both_ways
+  def test_equals_autodiff(self, shape, per_activation, virtual_batch_size, in_one_pass):
+    module = BatchNorm(
+      per_activation=per_activation,
+      virtual_batch_size=virtual_batch_size,
+      moments_in_one_pass=in_one_pass,
+    )
     groups = shape[0] // (virtual_batch_size or shape[0])
     x = 3 + random(0, shape)
     variables = random_variables(1, shape[1:] if per_activation else shape[-1:])
@@ -356,6 +363,59 @@ class TestVariance:
     assert group_moments(x, per_activation=True).count == 4
 
 
+class TestMomentsInOnePass:
+  """They are as exact as those of two passes, wherever the pivot is."""
+
+  @staticmethod
+  def moments(x, pivot):
+    return group_moments(split_groups(jnp.asarray(x), 1), False, pivot=jnp.asarray(pivot))
+
+  @few_examples
+  @given(seed=seeds, mean=st.floats(-1e4, 1e4, width=32), std=st.sampled_from([0, 1e-4, 1e-2, 1]))
+  def test_are_accurate_and_never_negative_in_float32(self, seed, mean, std):
+    x = (mean + std * random(seed, (64, 3))).astype("float32")
+    exact = x.astype("float64").var(0)
+    rounding = np.finfo("float32").eps * abs(mean)
+    for pivot in (0, mean, mean + 3 * std, mean - 1e3):
+      variance = self.moments(x, np.full(3, pivot, "float32")).variance.ravel()
+      assert np.all(variance >= 0)
+      assert_allclose(variance, exact, rtol=1e-5, atol=(4 * rounding) ** 2)
+
+  def test_would_be_wrong_in_float32_without_a_second_one(self):
+    """A mean of a hundred deviations, which the pivot does not know."""
+    x = (100 + random(0, (4096, 3))).astype("float32")
+    exact, pivot = x.astype("float64").var(0), jnp.zeros(3)
+    assert_allclose(self.moments(x, pivot).variance.ravel(), exact, rtol=1e-5)
+    cancelled = np.mean(x * x, 0) - np.mean(x, 0) ** 2
+    assert np.abs(cancelled / exact - 1).max() > 1e-4
+
+  @pytest.mark.parametrize("mean", [0, 1, 10, 100])
+  def test_need_no_second_one_for_bfloat16(self, mean):
+    """Whose rounding moves the variance by far more, where the mean is many deviations."""
+    unrounded = mean + random(0, (4096, 3))
+    x = jnp.asarray(unrounded, jnp.bfloat16)
+    exact = np.asarray(x, "float64").var(0)
+    error = np.abs(self.moments(x, np.zeros(3, "float32")).variance.ravel() / exact - 1)
+    of_rounding = np.abs(exact / unrounded.var(0) - 1)
+    assert np.all(error < np.maximum(1e-5, 0.05 * of_rounding))
+    program = jax.make_jaxpr(lambda x, pivot: self.moments(x, pivot).m2)(x, jnp.zeros(3))
+    assert "cond" not in str(program)
+
+  @pytest.mark.parametrize("value", [0, 1e4, -1e4])
+  @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+  def test_a_constant_feature_becomes_its_bias(self, value, dtype):
+    x = jnp.full((64, 3), value, dtype)
+    y = transform(BatchNorm(moments_in_one_pass=True), x)
+    assert_allclose(np.asarray(y, "float32"), np.zeros(x.shape), atol=1e-3)
+
+  def test_a_feature_that_is_not_finite_is_none_of_the_others_concern(self):
+    x = random(0, (64, 3), "float32")
+    x[3, 1] = np.inf
+    moments = self.moments(x, np.zeros(3, "float32"))
+    assert not np.isfinite(moments.variance.ravel()[1])
+    assert_allclose(moments.variance.ravel()[::2], x[:, ::2].var(0), rtol=1e-5)
+
+
 class TestVirtualBatches:
   @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL])
   @pytest.mark.parametrize("unbiased", [True, False])
@@ -481,8 +541,15 @@ class TestMaskedRows:
   @pytest.mark.parametrize("per_activation", [False, True])
   @pytest.mark.parametrize("unbiased", [False, True])
   @pytest.mark.parametrize("held", [0, 100.0, np.inf, np.nan])
-  def test_everything_is_as_in_a_batch_without_them(self, shape, per_activation, unbiased, held):
-    module = BatchNorm(per_activation=per_activation, unbiased_running_variance=unbiased)
+  @both_ways
+  def test_everything_is_as_in_a_batch_without_them(
+    self, shape, per_activation, unbiased, held, in_one_pass
+  ):
+    module = BatchNorm(
+      per_activation=per_activation,
+      unbiased_running_variance=unbiased,
+      moments_in_one_pass=in_one_pass,
+    )
     variables = random_variables(1, shape[1:] if per_activation else shape[-1:])
     x, d_y = 3 + random(0, shape), random(2, shape)
     mask = np.ones(shape[0], np.float32)
@@ -503,19 +570,21 @@ class TestMaskedRows:
     )
 
   @pytest.mark.parametrize("shape", [FULLY_CONNECTED, CONVOLUTIONAL], ids=["fc", "conv"])
-  def test_a_mask_that_leaves_nothing_out_changes_nothing(self, shape):
+  @both_ways
+  def test_a_mask_that_leaves_nothing_out_changes_nothing(self, shape, in_one_pass):
     variables, x, d_y = random_variables(1, shape[-1]), random(0, shape), random(2, shape)
-    module = BatchNorm(virtual_batch_size=4)
+    module = BatchNorm(virtual_batch_size=4, moments_in_one_pass=in_one_pass)
     actual = train_with_gradients(module, variables, x, d_y, np.ones(shape[0], np.float32))
     expected = train_with_gradients(module, variables, x, d_y)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-14, atol=1e-14), actual, expected)
 
-  def test_each_group_has_those_rows_that_are_left_to_it(self):
+  @both_ways
+  def test_each_group_has_those_rows_that_are_left_to_it(self, in_one_pass):
     """All, two, one and none of four: groups without a variance keep the moving averages."""
     shape = (16, 5)
     variables, x, d_y = random_variables(1, 5), 3 + random(0, shape), random(2, shape)
     mask = np.array([1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0], np.float32)
-    module = BatchNorm(decay=0.75, virtual_batch_size=4)
+    module = BatchNorm(decay=0.75, virtual_batch_size=4, moments_in_one_pass=in_one_pass)
     y, d_params, d_x, updated = train_with_gradients(module, variables, x, d_y, mask)
 
     alone = module.copy(virtual_batch_size=None)
@@ -536,9 +605,10 @@ class TestMaskedRows:
         assert_allclose(updated[collection][name], np.mean(of_groups, 0), rtol=1e-10)
 
   @pytest.mark.parametrize("virtual_batch_size", [None, 4])
-  def test_a_batch_without_a_row_that_counts_moves_nothing(self, virtual_batch_size):
+  @both_ways
+  def test_a_batch_without_a_row_that_counts_moves_nothing(self, virtual_batch_size, in_one_pass):
     variables, x = random_variables(1, 5), np.full(FULLY_CONNECTED, np.nan)
-    module = BatchNorm(virtual_batch_size=virtual_batch_size)
+    module = BatchNorm(virtual_batch_size=virtual_batch_size, moments_in_one_pass=in_one_pass)
     y, d_params, d_x, updated = train_with_gradients(module, variables, x, x, np.zeros(12))
     assert_array_equal(updated["batch_stats"]["mean"], variables["batch_stats"]["mean"])
     assert_array_equal(updated["batch_stats"]["var"], variables["batch_stats"]["var"])
@@ -547,11 +617,13 @@ class TestMaskedRows:
     jax.tree.map(lambda gradient: assert_array_equal(gradient, 0 * gradient), (d_params, d_x))
     assert np.isfinite(y).all()
 
-  def test_in_float32_too(self):
+  @both_ways
+  def test_in_float32_too(self, in_one_pass):
     variables, x = random_variables(1, 4, "float32"), random(0, CONVOLUTIONAL, "float32")
     mask = np.ones(8, np.float32)
     mask[[1, 2]] = 0
-    actual = train_with_gradients(BatchNorm(), variables, x, x, mask)
+    module = BatchNorm(moments_in_one_pass=in_one_pass)
+    actual = train_with_gradients(module, variables, x, x, mask)
     expected = train_with_gradients(
       BatchNorm(), variables, np.delete(x, [1, 2], 0), np.delete(x, [1, 2], 0)
     )

@@ -57,9 +57,12 @@ def output_and_gradients(module, variables, x, d_y, axis_name=None, mask=None):
   ],
   ids=["joint", "per_replica"],
 )
-def test_a_mapped_axis_equals_one_device(mesh, mapped, on_one_device, shape, per_activation):
+@pytest.mark.parametrize("in_one_pass", [False, True], ids=["two_passes", "one_pass"])
+def test_a_mapped_axis_equals_one_device(
+  mesh, mapped, on_one_device, shape, per_activation, in_one_pass
+):
   """Joint statistics are the global batch's; per-replica ones are those of virtual batches."""
-  mapped = mapped.copy(per_activation=per_activation)
+  mapped = mapped.copy(per_activation=per_activation, moments_in_one_pass=in_one_pass)
   on_one_device = on_one_device.copy(per_activation=per_activation)
   with jax.enable_x64(True):
     # Rows of different devices differ in mean and spread, so that it matters who joins whom.

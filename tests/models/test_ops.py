@@ -271,7 +271,8 @@ class TestLocalResponseNorm:
 
 
 @pytest.mark.parametrize(
-  ("platform", "expected"), [("cpu", ops.CPU), ("gpu", ops.PLAIN), ("tpu", ops.PLAIN)]
+  ("platform", "expected"),
+  [("cpu", ops.CPU), ("gpu", ops.ACCELERATOR), ("tpu", ops.ACCELERATOR)],
 )
 def test_the_platform_decides_on_the_form(platform, expected):
   assert ops.for_platform(platform) is expected

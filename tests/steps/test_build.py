@@ -103,6 +103,26 @@ def test_batch_normalization_knows_where_it_is_per_activation(config):
   assert not batch_norm.per_activation
 
 
+@pytest.mark.parametrize(
+  ("platform", "dtype", "statistics", "mode", "expected"),
+  [
+    ("cpu", "bfloat16", "global", "jit", False),
+    ("gpu", "bfloat16", "global", "jit", True),
+    ("gpu", "float32", "global", "jit", False),
+    ("tpu", "bfloat16", "replica", "jit", True),
+    ("tpu", "float32", "global", "jit", True),
+    ("tpu", "float32", "replica", "jit", False),
+    ("tpu", "float32", "replica", "pmap", True),
+  ],
+)
+def test_moments_are_taken_in_one_pass_where_no_device_waits_for_another(
+  config, monkeypatch, platform, dtype, statistics, mode, expected
+):
+  monkeypatch.setattr(parallel, "platform", lambda mesh: platform)
+  config.model.dtype, config.batch_norm.statistics, config.parallel = dtype, statistics, mode
+  assert build_model(config).settings.batch_norm.moments_in_one_pass is expected
+
+
 class TestMixing:
   def test_is_that_of_the_config(self, config):
     config.data.augmentation.update(mixup=0.2, cutmix=1.0)
