@@ -23,7 +23,7 @@ from speedpaper_jax.config.plan import Plan
 from speedpaper_jax.data.normalization import Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.models import layer_names
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import build, initial_values
 from speedpaper_jax.steps.mixing import Mixing
 from speedpaper_jax.steps.step import TrainState, batch_template, make_train_step
 
@@ -77,7 +77,7 @@ class Assembly:
 
   def initial_state(self) -> TrainState:
     """The state before the first step, on all devices."""
-    state: TrainState = parallel.replicate(self.mesh, self.initial.lower().compile()())
+    state: TrainState = parallel.replicate(self.mesh, initial_values.draw(self.initial))
     return state
 
   def continued_from(self, state: TrainState) -> "Assembly":
