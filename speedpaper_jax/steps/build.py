@@ -1,5 +1,6 @@
 """The objects that a config describes."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -257,11 +258,18 @@ def variables_template(
   config: ml_collections.ConfigDict, model: nn.Module, mesh: Mesh
 ) -> dict[str, Any]:
   """Shapes, dtypes and shardings of `params` and `batch_stats`, on all devices."""
+  template: dict[str, Any] = parallel.replicated_template(
+    mesh, _variables_shapes(model, config.data.image_size)
+  )
+  return template
 
-  def draw() -> dict[str, Any]:
-    return {"batch_stats": {}, **_draw_variables(config, model)}
 
-  return parallel.replicated_template(mesh, jax.eval_shape(draw))
+@functools.lru_cache(maxsize=8)  # members of an ensemble are often one network
+def _variables_shapes(model: nn.Module, image_size: int) -> dict[str, Any]:
+  """Shapes and dtypes of `params` and `batch_stats`."""
+  images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+  init = functools.partial(model.init, jax.random.key(0), train=False)
+  return {"batch_stats": {}, **jax.eval_shape(init, images)}
 
 
 def trace_initial_state(

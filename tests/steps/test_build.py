@@ -286,6 +286,32 @@ def test_initial_scale_is_of_the_kernels_alone(config, monkeypatch):
     assert jnp.allclose(factor * value, scaled, rtol=1e-6), path
 
 
+def test_members_of_one_network_are_traced_once(config, monkeypatch):
+  """Whatever weights and devices they have."""
+  monkeypatch.setattr(registry, "create", tiny.create)
+  traced = []
+  convolve = tiny.ConvBlock.__call__
+
+  def note(*arguments, **named):
+    traced.append(arguments)
+    return convolve(*arguments, **named)
+
+  monkeypatch.setattr(tiny.ConvBlock, "__call__", note)
+
+  def template():
+    mesh = parallel.make_mesh()
+    network = build.build_inference_model(config, 10, mesh)
+    return build.variables_template(config, network, mesh)
+
+  first = template()
+  config.seed = 7
+  assert template() == first
+  assert len(traced) == 1
+  config.model.width = 0.5
+  assert template() != first
+  assert len(traced) == 2
+
+
 def test_an_unknown_way_to_run_is_refused(config):
   config.parallel = "pmpa"
   with pytest.raises(
