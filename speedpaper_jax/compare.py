@@ -89,17 +89,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Compares what the flags name."""
+  if options.all and options.weights is not None:
+    raise UserError("--weights are of one network; name it with --model and --reference.")
+  if not options.all and (options.model is None or options.reference is None):
+    raise UserError("Name a network and a package with --model and --reference, or --all.")
   entry_point.set_up_jax()
   from speedpaper_jax.interop import parity_page
   from speedpaper_jax.interop.names import implementation, implementations
   from speedpaper_jax.models import registry
 
-  if options.all and options.weights is not None:
-    raise UserError("--weights are of one network; name it with --model and --reference.")
   if options.all:
     pairs = [(model, names) for model in registry.MODELS for names in implementations(model)]
-  elif options.model is None or options.reference is None:
-    raise UserError("Name a network and a package with --model and --reference, or --all.")
   else:
     pairs = [(options.model, implementation(options.model, options.reference))]
   outputs = {"--json": options.json, "--out": options.out if options.all else None}

@@ -146,14 +146,20 @@ def main(options: argparse.Namespace) -> None:
   """Prints top-1, top-5 and loss of a network, or of several and of their ensemble."""
   if options.scales is not None and options.crops not in (12, 144):
     raise UserError("--scales is of 12 and 144 crops; add --crops=144, or leave it out.")
+  if not re.fullmatch(r"newest|best|[0-9]+", options.step):
+    raise UserError(f"--step={options.step} is none of newest, best and the number of a step.")
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
-  from speedpaper_jax.data import imagenet_classes
-  from speedpaper_jax.data.averaged_crops import AveragedCrops
   from speedpaper_jax.distributed import hosts
-  from speedpaper_jax.inference import chosen_images, members
+  from speedpaper_jax.interop import network_paths
 
   hosts.from_main(lambda: _check_outputs(options))
+  hosts.from_main(lambda: network_paths.check(options.directories))
+  # Imported once the flags are known to be good, so that mistakes are reported without delay.
+  from speedpaper_jax.data import imagenet_classes
+  from speedpaper_jax.data.averaged_crops import AveragedCrops
+  from speedpaper_jax.inference import chosen_images, members
+
   found = _members(options)
   data, images = _shared_images(options, found)
   images = members.relabelled(found, images)
@@ -438,10 +444,8 @@ def _step(path: pathlib.Path, named: str) -> int | None:
   """Number of the step that `--step` names; None for the newest whole one."""
   if named == "newest":
     return None
-  if re.fullmatch(r"[0-9]+", named):
-    return int(named)
   if named != "best":
-    raise UserError(f"--step={named} is none of newest, best and the number of a step.")
+    return int(named)
   from speedpaper_jax.storage.run_directory import RunDirectory
 
   best = RunDirectory(path).best_evaluation()

@@ -62,7 +62,9 @@ def main(options: argparse.Namespace) -> None:
   """Writes the features of what the flags name."""
   paths = find_images(options.images)
   output_files.check_all({"--out": options.out}, inputs=paths)
+  from speedpaper_jax.interop import network_paths
 
+  network_paths.check([options.network])
   entry_point.set_up_jax()
   from speedpaper_jax.distributed import parallel
   from speedpaper_jax.inference import feature_file, features, model_directory

@@ -53,6 +53,13 @@ def main(options: argparse.Namespace) -> None:
     _print_list(config_files.list_configs())
     return
 
+  config = options.config
+  experiment = str(config.get("experiment"))
+  settings = _settings(options, experiment)
+  if experiment == "train":  # the others know themselves what is valid, and need JAX
+    from speedpaper_jax.config import ranges
+
+    ranges.check(config)
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
   # Imported once the flags are known to be good, so that mistakes are reported without delay.
@@ -61,8 +68,6 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.distributed import hosts
   from speedpaper_jax.storage import run_directory
 
-  config = options.config
-  experiment = str(config.get("experiment"))
   run = experiments.get(experiment)
   if hosts.are_several() and not EXPERIMENTS[experiment].on_several_hosts:
     several = [name for name, found in EXPERIMENTS.items() if found.on_several_hosts]
@@ -70,7 +75,6 @@ def main(options: argparse.Namespace) -> None:
       f"The experiment '{experiment}' is the work of one process; start it alone, without a "
       f"launcher. Several processes take: {', '.join(several)}."
     )
-  settings = _settings(options, experiment)
   hosts.check_same("config", config.to_json())
   with contextlib.ExitStack() as until_end:
     path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path(options))))
@@ -103,7 +107,7 @@ def _settings(options: argparse.Namespace, experiment: str) -> dict[str, Any]:
     return settings
   if experiment != "train":
     raise UserError(f"--profile is of the experiment 'train'; '{experiment}' is done without it.")
-  from speedpaper_jax.training.profiling import Steps
+  from speedpaper_jax.training.traced_steps import Steps
 
   return settings | {"profile": Steps.parse(options.profile)}
 

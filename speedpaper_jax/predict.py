@@ -84,16 +84,21 @@ def main(options: argparse.Namespace) -> None:
     inform("Note: no image is named; these photographs come with the package.")
   paths = find_images(options.images or PHOTOGRAPHS)
   output_files.check_all({"--json": options.json, "--plot": options.plot}, inputs=paths)
+  if options.plot is not None:
+    from speedpaper_jax.files.figures import check_format
+
+    check_format(options.plot)
+  is_file = options.weights is not None and pathlib.Path(options.weights).is_file()
+  if not is_file and options.model is None:
+    from speedpaper_jax.interop import network_paths
+
+    network_paths.check([options.weights or options.directory])
 
   entry_point.set_up_jax()
   from speedpaper_jax.distributed import parallel
   from speedpaper_jax.inference import model_directory
   from speedpaper_jax.inference.prediction import predict
 
-  if options.plot is not None:
-    from speedpaper_jax.files.figures import check_format
-
-    check_format(options.plot)
   directory = _model_directory(options)
   mesh = parallel.make_mesh()
   model = model_directory.load(directory, mesh)

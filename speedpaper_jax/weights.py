@@ -34,13 +34,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(options: argparse.Namespace) -> None:
   """Prints the table, or the directories of what is named."""
   output_files.check_all({"--json": options.json})
-  from speedpaper_jax.interop import published
   from speedpaper_jax.published_weights import table
 
   rows = [table.find(name) for name in options.names]  # all, before any is fetched
-  for row in rows:
-    print(f"{row.name} is in {published.of_row(row)}", flush=True)
-  if not rows:
+  if rows:
+    from speedpaper_jax.interop import published
+
+    for row in rows:
+      print(f"{row.name} is in {published.of_row(row)}", flush=True)
+  else:
     print(_listing(table.ROWS))
   if options.json is not None:
     output_files.write_json(options.json, [row.to_json() for row in rows or table.ROWS])

@@ -20,17 +20,27 @@ def check(config: ml_collections.ConfigDict) -> None:
   A field is missing, unknown, of another type or out of its range; or auxiliary heads have no
   weight in the loss, or a weight has no heads.
   """
-  check_train_fields(config)
+  _check_each_field(config)
   _check_known(config)
   _check_auxiliary_heads(config.model.aux_heads, config.aux_weight)
+  _check_dialect(config.model)
 
 
 def check_train_fields(config: ml_collections.ConfigDict) -> None:
   """The same for each field by itself, as of a network whose training is over."""
-  from speedpaper_jax.models import registry  # and with it JAX, which a mistake need not wait for
+  _check_each_field(config)
+  _check_dialect(config.model)
 
+
+def _check_each_field(config: ml_collections.ConfigDict) -> None:
   check_fields(config, {name: field.rule for name, field in TRAIN.items()}, "train")
-  registry.find_dialect(config.model.name, config.model.dialect)
+
+
+def _check_dialect(model: ml_collections.ConfigDict) -> None:
+  # Not imported above, and asked last: with it comes JAX, which other mistakes need not wait for.
+  from speedpaper_jax.models import registry
+
+  registry.find_dialect(model.name, model.dialect)
 
 
 def check_fields(

@@ -3,14 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import rules
+
+if TYPE_CHECKING:
+  import jax
 
 CHANNELS = ("RGB", "BGR")
 _LARGEST = 1e6  # of mean and deviation, so that no pixel becomes infinite
@@ -40,7 +41,9 @@ class Normalization:
     rules.several(rules.between(1 / _LARGEST, _LARGEST), 3, 3).check("std", self.std)
     rules.SWITCH.check("per_image_whitening", self.per_image_whitening)
 
-  def apply(self, images: jax.Array | np.ndarray, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+  def apply(
+    self, images: "jax.Array | np.ndarray", dtype: "jax.typing.DTypeLike" = np.float32
+  ) -> "jax.Array":
     """Normalises images.
 
     Args:
@@ -50,6 +53,8 @@ class Normalization:
     Returns:
       [..., H, W, 3] in the order of `channels`.
     """
+    import jax.numpy as jnp  # not by those who only ask what weights expect
+
     if self.channels == "BGR":
       images = images[..., ::-1]
     mean, std = (np.asarray(values, dtype) for values in (self.mean, self.std))
@@ -78,8 +83,10 @@ class Normalization:
     return cls(content["channels"], mean, std, content.get("per_image_whitening", False))
 
 
-def _whiten(images: jax.Array) -> jax.Array:
+def _whiten(images: "jax.Array") -> "jax.Array":
   """Each image [..., H, W, C] less its mean, by its deviation, or 1/√(H·W·C) if that is larger."""
+  import jax.numpy as jnp
+
   of_an_image = (-3, -2, -1)
   centred = images - jnp.mean(images, of_an_image, keepdims=True)
   centred -= jnp.mean(centred, of_an_image, keepdims=True)  # what the sum of large numbers rounded

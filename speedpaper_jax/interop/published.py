@@ -39,17 +39,8 @@ def model_directory(name: str | pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: there are no such weights, or they cannot be fetched.
   """
-  row = _row(name)
+  row = table.find_unless_path(name)
   return pathlib.Path(name) if row is None else of_row(row)
-
-
-def _row(name: str | pathlib.Path) -> PublishedWeights | None:
-  """The row of a name; None of a path."""
-  path = pathlib.Path(name)
-  packages = {row.package for row in table.ROWS}
-  if path.parts[:1] and path.parts[0] in packages and not path.exists():
-    return table.find(str(name))
-  return None
 
 
 def description(name: str | pathlib.Path) -> ModelDescription:
@@ -58,7 +49,7 @@ def description(name: str | pathlib.Path) -> ModelDescription:
   Raises:
     UserError: there are no such weights, or the directory has no description of them.
   """
-  if (row := _row(name)) is None:
+  if (row := table.find_unless_path(name)) is None:
     return ModelDescription.from_json(RunDirectory(pathlib.Path(name)).read("model.json"))
   return ModelDescription(
     row.model, row.dialect, row.num_classes, (), row.preprocessing, source=row.name

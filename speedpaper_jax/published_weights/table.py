@@ -6,6 +6,7 @@ its authors print, of ImageNet's validation images unless the row says otherwise
 
 import dataclasses
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 from speedpaper_jax.data.crop import EvaluationCrop
@@ -421,6 +422,19 @@ def find(name: str) -> PublishedWeights:
     f"There are no published weights '{name}'.{did_you_mean(name, [row.name for row in ROWS])} "
     "`python -m speedpaper_jax.weights` lists them."
   )
+
+
+def find_unless_path(name: str | pathlib.Path) -> PublishedWeights | None:
+  """The row of a name; None of a path, which is all that does not begin with a package's name.
+
+  Raises:
+    UserError: it begins so, but there is no such row, and nothing at that path either.
+  """
+  path = pathlib.Path(name)
+  packages = {row.package for row in ROWS}
+  if path.parts[:1] and path.parts[0] in packages and not path.exists():
+    return find(str(name))
+  return None
 
 
 def address(row: PublishedWeights) -> str:

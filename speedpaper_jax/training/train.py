@@ -33,9 +33,10 @@ from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.storage.sessions import Recorder
 from speedpaper_jax.training import continuing, fine_tuning
 from speedpaper_jax.training.loop import Loop
-from speedpaper_jax.training.profiling import Profiler, Steps
+from speedpaper_jax.training.profiling import Profiler
 from speedpaper_jax.training.progress import Progress
 from speedpaper_jax.training.throughput import Clock
+from speedpaper_jax.training.traced_steps import Steps
 from speedpaper_jax.training.undecodable import UndecodableImages
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.training.profiling import Profiler, Steps
+from speedpaper_jax.training.profiling import Profiler
+from speedpaper_jax.training.traced_steps import Steps
 
 
 def test_steps_are_read():

@@ -32,7 +32,7 @@ from speedpaper_jax.storage import run_data, sessions
 from speedpaper_jax.storage.checkpoint import Checkpoints
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.training import loop, train
-from speedpaper_jax.training.profiling import Steps
+from speedpaper_jax.training.traced_steps import Steps
 
 
 @pytest.fixture
