@@ -19,9 +19,6 @@ from typing import Any
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.data.image_files import find_images
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interop import files, images, published, references
-from speedpaper_jax.interop.names import implementation
-from speedpaper_jax.interop.pair import make_pair
 
 _SIZE = 299
 _FEWEST = 4  # a covariance takes two images
@@ -50,6 +47,8 @@ def main(options: argparse.Namespace) -> None:
   found = find_images([options.folder])[: options.images]
   if len(found) < _FEWEST:
     raise UserError(f"'{options.folder}' has {len(found)} images; two halves take {_FEWEST}.")
+  from speedpaper_jax.interop import files, published
+
   module = network()
   with tempfile.TemporaryDirectory() as name:
     scratch = pathlib.Path(name)
@@ -72,6 +71,10 @@ def main(options: argparse.Namespace) -> None:
 
 def network() -> Any:
   """pytorch-fid's, in float32."""
+  from speedpaper_jax.interop import images
+  from speedpaper_jax.interop.names import implementation
+  from speedpaper_jax.interop.pair import make_pair
+
   names = implementation("inception_v3", "pytorch-fid")
   pair = make_pair("inception_v3", names, 1008, _SIZE)
   reference: Any = pair.reference
@@ -89,6 +92,8 @@ def linked(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def pytorch_fid(module: Any, halves: Sequence[pathlib.Path]) -> float:
   """Its distance; it takes images of several sizes one by one."""
+  from speedpaper_jax.interop import references
+
   inception: Any = references.import_package("pytorch_fid.inception")
   fid_score = references.import_package("pytorch_fid.fid_score")
   inception.fid_inception_v3 = lambda: module

@@ -11,16 +11,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config import files as config_files
 from speedpaper_jax.data.normalization import DEFAULT
-from speedpaper_jax.distributed import parallel
-from speedpaper_jax.interop import references
-from speedpaper_jax.interop.names import implementations
-from speedpaper_jax.steps import assembly
 
 _CLASSES = 10
 
@@ -86,6 +81,11 @@ def main(options: argparse.Namespace) -> None:
 
 def our_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
   """A function that takes a number of steps of our network."""
+  import jax
+
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.steps import assembly
+
   config = config_files.load("configs/bn_inception.py")
   config.model.dialect = "pretrainedmodels"
   config.batch_size, config.data.image_size = len(images), images.shape[1]
@@ -107,6 +107,9 @@ def our_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
 
 def their_steps(images: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
   """A function that takes a number of steps of PyTorch's."""
+  from speedpaper_jax.interop import references
+  from speedpaper_jax.interop.names import implementations
+
   torch = references.import_package("torch")
   names = implementations("bn_inception", "pretrainedmodels")[0]
   module = references.build("bn_inception", names, _CLASSES, with_aux=False)

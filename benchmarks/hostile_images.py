@@ -38,9 +38,6 @@ from speedpaper_jax.data.augment import augment
 from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.crop import EvaluationCrop
 from speedpaper_jax.data.decode import DecodeError, decode
-from speedpaper_jax.data.pipeline import eval_batches, train_batches
-from speedpaper_jax.data.sources import open_split
-from speedpaper_jax.inference import image_batches
 
 MOST_MEMORY = 1.5 * 2**30
 
@@ -325,6 +322,10 @@ def attack_folder(count: int, seed: int, folder: pathlib.Path) -> list[str]:
 
 def _left_out(folder: pathlib.Path) -> dict[str, set[int]]:
   """What each command leaves out of a folder, by the numbers that the files have for names."""
+  from speedpaper_jax.data.pipeline import eval_batches, train_batches
+  from speedpaper_jax.data.sources import open_split
+  from speedpaper_jax.inference import image_batches
+
   crop, rows = EvaluationCrop(8, 0.875), 32
   files = folder.rglob("*.png")
   others = set(threading.enumerate())

@@ -25,27 +25,24 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-import matplotlib.figure
 import numpy as np
 
-from speedpaper_jax import reports
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.plan import Plan
 from speedpaper_jax.data.normalization import DEFAULT
 from speedpaper_jax.data.preprocessing import Preprocessing
-from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.inference import model_directory
-from speedpaper_jax.steps import build
 from speedpaper_jax.storage import sessions
-from speedpaper_jax.storage.run_data import Images, RunData
 from speedpaper_jax.storage.run_directory import RunDirectory
 from speedpaper_jax.storage.sessions import Session
+
+if TYPE_CHECKING:
+  from speedpaper_jax.storage.run_data import RunData
 
 FILES = (
   "config.json",
@@ -83,10 +80,6 @@ VALUES: tuple[Any, ...] = (
 )
 Path = tuple[str | int, ...]
 
-_DATA = RunData(
-  ("nought", "one"), {"train": Images("train", 900, "a"), "eval": Images("test", 100, "b")}
-)
-
 
 class Mutation(NamedTuple):
   """A change of one file.
@@ -106,6 +99,10 @@ class Mutation(NamedTuple):
 
 def write_run(path: pathlib.Path) -> RunDirectory:
   """Writes what a run of four steps leaves, but for its weights."""
+  from speedpaper_jax.inference import model_directory
+  from speedpaper_jax.steps import build
+  from speedpaper_jax.storage.run_data import Images
+
   config = train_config()
   config.duration = "4 steps"
   directory = RunDirectory(path)
@@ -120,7 +117,7 @@ def write_run(path: pathlib.Path) -> RunDirectory:
   )
   directory.write("model.json", description.to_json())
   changes = [{"until_step": 2, "train": dataclasses.asdict(Images("train", 800, "c"))}]
-  directory.write("data.json", {**dataclasses.asdict(_DATA)["images"], "changes": changes})
+  directory.write("data.json", {**dataclasses.asdict(data())["images"], "changes": changes})
   common: dict[str, Any] = {"batch_size": 32, "epoch_size": 900, "duration": "4 steps"}
   steps = [
     Session("first", last_step=2, saved_step=2, **common),
@@ -161,6 +158,14 @@ def write_run(path: pathlib.Path) -> RunDirectory:
   directory.write_arrays({"mistake_pixels": np.zeros((1, 8, 8, 3), np.uint8)})
   (directory.checkpoints / "4").mkdir(parents=True)
   return directory
+
+
+def data() -> "RunData":
+  """What the run remembers of its images."""
+  from speedpaper_jax.storage.run_data import Images, RunData
+
+  images = {"train": Images("train", 900, "a"), "eval": Images("test", 100, "b")}
+  return RunData(("nought", "one"), images)
 
 
 def mutations(directory: RunDirectory, name: str, seed: int) -> Iterator[Mutation]:
@@ -223,6 +228,10 @@ def is_number(value: Any) -> bool:
 
 def load(directory: RunDirectory) -> None:
   """What evaluation, prediction and fine-tuning read before the weights."""
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.inference import model_directory
+  from speedpaper_jax.steps import build
+
   config = model_directory.load_config(directory.path)
   description = model_directory.load_description(directory.path)
   build.build_inference_model(config, description.num_classes, parallel.make_mesh())
@@ -239,7 +248,7 @@ def resume(directory: RunDirectory) -> None:
   config.duration = "4 steps"
   directory.start(config)
   Plan.of(config, Durations(config.batch_size, 1000))
-  _DATA.check(directory)
+  data().check(directory)
   sessions.check_checkpoints(directory)
   sessions.read(directory)
   directory.evaluation(4)
@@ -248,6 +257,8 @@ def resume(directory: RunDirectory) -> None:
 
 def write_report(directory: RunDirectory) -> None:
   """Writes it."""
+  from speedpaper_jax import reports
+
   reports.write(directory)
 
 
@@ -262,11 +273,12 @@ READERS: dict[str, Callable[[RunDirectory], None]] = {
 @contextlib.contextmanager
 def without_pictures() -> Iterator[None]:
   """Figures are painted inside, but not saved, which takes longer than all else."""
+  from matplotlib.figure import Figure
 
-  def save(figure: matplotlib.figure.Figure, path: pathlib.Path, **_: Any) -> None:
+  def save(figure: Figure, path: pathlib.Path, **_: Any) -> None:
     path.write_bytes(bytes(24))  # as much as the page looks at
 
-  with mock.patch.object(matplotlib.figure.Figure, "savefig", save):
+  with mock.patch.object(Figure, "savefig", save):
     yield
 
 

@@ -15,17 +15,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
-import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core.utils import shard_utils
 
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.data import array_record_writing, imagenet_originals
-from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.imagenet_labels import COUNTS, class_identifiers
-from speedpaper_jax.data.original_files import OriginalFiles
-from speedpaper_jax.data.pipeline import train_batches
-from speedpaper_jax.data.sources import open_split
 
 _FILES = 1024  # that ImageNet's training images are in
 _TAR_END = bytes(2 * 512)
@@ -57,6 +50,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Prints a line for each step."""
+  import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.utils import shard_utils
+
+  from speedpaper_jax.data import array_record_writing, imagenet_originals
+  from speedpaper_jax.data.augmentation import Augmentation
+  from speedpaper_jax.data.original_files import OriginalFiles
+  from speedpaper_jax.data.pipeline import train_batches
+  from speedpaper_jax.data.sources import open_split
+
   with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
     directory = pathlib.Path(name)
     with timed("making the archive"):

@@ -10,17 +10,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-
-import jax
-import ml_collections
+from typing import TYPE_CHECKING
 
 from speedpaper_jax.command_line import config_flag, entry_point
-from speedpaper_jax.data.pipeline import train_batches
-from speedpaper_jax.data.sources import open_split
-from speedpaper_jax.distributed import parallel
-from speedpaper_jax.steps import assembly, build
-from speedpaper_jax.storage.run_directory import RunDirectory
-from speedpaper_jax.training import train
+
+if TYPE_CHECKING:
+  import ml_collections
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -67,8 +62,15 @@ def main(options: argparse.Namespace) -> None:
   print(f"median ratio {statistics.median(ratios):.3f}")
 
 
-def time_bare_step(config: ml_collections.ConfigDict, steps: int) -> float:
+def time_bare_step(config: "ml_collections.ConfigDict", steps: int) -> float:
   """Seconds a step of the compiled step alone, on a resident batch, over so many steps."""
+  import jax
+
+  from speedpaper_jax.data.pipeline import train_batches
+  from speedpaper_jax.data.sources import open_split
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.steps import assembly, build
+
   config, mesh = assembly.prepare(config)
   data = config.data
   split = open_split(data.name, data.train_split, data.dir, data.split_seed)
@@ -93,8 +95,11 @@ def time_bare_step(config: ml_collections.ConfigDict, steps: int) -> float:
   return (time.monotonic() - began) / (steps - 1)
 
 
-def time_loop(config: ml_collections.ConfigDict) -> float:
+def time_loop(config: "ml_collections.ConfigDict") -> float:
   """Seconds a step of a whole run, between its first and its last log line."""
+  from speedpaper_jax.storage.run_directory import RunDirectory
+  from speedpaper_jax.training import train
+
   with tempfile.TemporaryDirectory() as workdir:
     directory = RunDirectory(pathlib.Path(workdir))
     train.run(config, directory)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 from speedpaper_jax.command_line import config_flag, entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.storage.run_directory import RunDirectory
-from speedpaper_jax.training import train
 
 _SECONDS = 30.0  # of a line
 _INTERVAL = 0.1  # seconds between looks
@@ -80,6 +79,8 @@ def main(options: argparse.Namespace) -> None:
   config = options.config
   config.duration = f"{options.steps} steps"
   look()  # where it cannot be known, that is an error before the run
+  from speedpaper_jax.training import train
+
   ended = threading.Event()
   with tempfile.TemporaryDirectory() as scratch:
     directory = RunDirectory(pathlib.Path(scratch))

@@ -11,7 +11,6 @@ import io
 import time
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -20,9 +19,6 @@ from speedpaper_jax.compilation import chips
 from speedpaper_jax.compilation.chips import Chip
 from speedpaper_jax.compilation.roofline import Interconnect, slices_all_reduce_seconds, squarest
 from speedpaper_jax.config import files as config_files
-from speedpaper_jax.data.augment import augment_but_for_distortions
-from speedpaper_jax.distributed import parallel
-from speedpaper_jax.steps import build
 
 CONFIG = "configs/inception_v4.py:data=imagenet2012"
 ROWS = 32  # images a chip
@@ -74,6 +70,11 @@ LEVELS = 9 + 4 * 3 + 3 + 7 * 5 + 4 + 3 * 4
 
 def count_batch_norms() -> tuple[int, int]:
   """Batch normalizations of the network, and channels of all of them together."""
+  import jax
+
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.steps import build
+
   config, mesh = config_files.load(CONFIG), parallel.make_mesh()
   model = build.build_model(config, 1000, mesh)
   images = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "float32")
@@ -212,6 +213,9 @@ def images_decoded_on_one_core(images: int = 200) -> tuple[float, int]:
   Returns:
     The rate, and the bytes of the JPEG of 500×375 pixels that stands for all.
   """
+  from speedpaper_jax.data.augment import augment_but_for_distortions
+  from speedpaper_jax.steps import build
+
   config = config_files.load(CONFIG)
   augmentation = build.build_augmentation(config)
   rng = np.random.default_rng(0)
@@ -238,6 +242,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Prints the tables."""
+  import jax
+
   del options
   jax.config.update("jax_platforms", "cpu")
   layers, channels = count_batch_norms()

@@ -3,8 +3,6 @@
 import functools
 import re
 
-import tensorflow_datasets as tfds
-
 # Images of each split of imagenet2012.
 COUNTS = {"train": 1_281_167, "validation": 50_000, "test": 100_000}
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -23,6 +21,8 @@ def _validation_labels() -> list[int]:
 
 
 def _lines(file: str) -> list[str]:
+  import tensorflow_datasets as tfds  # most who import this module ask for no label
+
   path = tfds.core.tfds_path(f"datasets/imagenet2012/{file}")
   return path.read_text(encoding="utf-8").split()
 

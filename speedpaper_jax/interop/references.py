@@ -3,13 +3,15 @@
 import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speedpaper_jax.command_line import extras
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.interop.names import Names
+
+if TYPE_CHECKING:
+  from speedpaper_jax.interop.names import Names
 
 # Their own names of the networks.
 _PRETRAINEDMODELS = {
@@ -29,7 +31,7 @@ _INSTALL = "pip install torch==2.13.0 && pip install --no-deps -r requirements-r
 _FORMATS = {"torch": "torch", "safetensors": "torch", "h5py": "keras"}
 
 
-def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
+def build(model: str, names: "Names", num_classes: int, with_aux: bool) -> Any:
   """The network of another package, with random weights and without dropout.
 
   Args:
@@ -52,7 +54,7 @@ def build(model: str, names: Names, num_classes: int, with_aux: bool) -> Any:
   return module
 
 
-def preprocess(model: str, names: Names, images: np.ndarray) -> Any:
+def preprocess(model: str, names: "Names", images: np.ndarray) -> Any:
   """Images as the package itself prepares them, in float64.
 
   Args:
@@ -91,7 +93,7 @@ def preprocess(model: str, names: Names, images: np.ndarray) -> Any:
   return (pixels * scale - per_channel(mean)) / per_channel(std)
 
 
-def split_logits(names: Names, outputs: Any) -> tuple[Any, dict[str, Any]]:
+def split_logits(names: "Names", outputs: Any) -> tuple[Any, dict[str, Any]]:
   """Splits what a module returns into its logits and those of auxiliary heads, by our names."""
   if not isinstance(outputs, tuple):
     return outputs, {}
