@@ -3,14 +3,15 @@
 import functools
 import pathlib
 from collections.abc import Callable, Iterator
-
-import tensorflow_datasets as tfds
+from typing import TYPE_CHECKING
 
 from speedpaper_jax.data import decode
 from speedpaper_jax.data.image_files import find_images
-from speedpaper_jax.data.records import ArrayRecordSource
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.files import regular_files
+
+if TYPE_CHECKING:
+  from speedpaper_jax.data.records import ArrayRecordSource
 
 
 def encoded_images(source: pathlib.Path) -> Iterator[bytes]:
@@ -42,6 +43,10 @@ def _all(source: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for path in find_images([source]):
       yield f"'{path}'", functools.partial(regular_files.read, path)
     return
+  import tensorflow_datasets as tfds
+
+  from speedpaper_jax.data.records import ArrayRecordSource
+
   try:
     builder = tfds.builder_from_directory(source)
   except Exception as error:  # there is no end of what may be wrong with its files
@@ -52,6 +57,6 @@ def _all(source: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
       yield records.name(index), functools.partial(_image_of, records, index)
 
 
-def _image_of(records: ArrayRecordSource, index: int) -> bytes:
+def _image_of(records: "ArrayRecordSource", index: int) -> bytes:
   image: bytes = records[index]["image"]
   return image

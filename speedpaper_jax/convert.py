@@ -83,6 +83,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Converts in the direction that the flags name."""
+  if options.to != "torch" and options.model is None:
+    raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
   entry_point.set_up_jax()
   if options.to == "torch":
     _to_torch(options)
@@ -97,8 +99,6 @@ def _to_jax(options: argparse.Namespace) -> None:
   from speedpaper_jax.inference import model_directory
   from speedpaper_jax.interop import conversion, directories, files
 
-  if options.model is None:
-    raise UserError("Name the network that the weights are of, as in --model=inception_v4.")
   model_directory.check_vacant(options.out)
   class_names = _read_class_names(options.class_names) if options.class_names else None
   state_dict = files.read(options.weights, options.weights_key)

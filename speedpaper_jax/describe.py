@@ -12,6 +12,7 @@ from typing import Any
 from speedpaper_jax.command_line import entry_point
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.files import output_files
+from speedpaper_jax.papers.networks import NETWORKS
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -50,16 +51,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> None:
   """Describes what the flags name."""
-  from speedpaper_jax.descriptions import as_json, changes, differences, stages, tables
-  from speedpaper_jax.models import registry
-
   if options.model is None:
-    raise UserError(f"Name a network with --model: {', '.join(registry.MODELS)}.")
+    raise UserError(f"Name a network with --model: {', '.join(NETWORKS)}.")
   output_files.check_all({"--json": options.json, "--plot": options.plot})
   if options.plot is not None:
     from speedpaper_jax.files.figures import check_format
 
     check_format(options.plot)
+  from speedpaper_jax.descriptions import as_json, changes, differences, stages, tables
+
   size = {"image_size": options.image_size, "num_classes": options.num_classes}
   network = stages.describe(options.model, options.dialect, **size)
   paragraphs = [tables.stages(network)]

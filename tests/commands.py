@@ -15,6 +15,13 @@ MAIN = ("-m", "speedpaper_jax.main", CONFIG)
 TINY = (ROOT / "tests" / "tiny.py", CONFIG)
 EVALUATE = ("-m", "speedpaper_jax.evaluate")
 TEN_MINUTES = 600
+# Each file that is run with `python -m`.
+MODULES = sorted(
+  ".".join(path.relative_to(ROOT).with_suffix("").parts)
+  for package in ("speedpaper_jax", "benchmarks")
+  for path in (ROOT / package).rglob("*.py")
+  if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
 
 
 def flags(settings=tiny.SETTINGS, **changes):

@@ -4,19 +4,12 @@ import importlib
 import re
 
 import pytest
-from commands import ROOT, run
+from commands import MODULES, ROOT
 
 from speedpaper_jax import compare, convert, describe, evaluate, explain, main, predict, reproduce
 from speedpaper_jax.command_line import entry_point, host_flags
 from speedpaper_jax.errors import UserError
 
-# Each file that is run with `python -m`.
-MODULES = sorted(
-  ".".join(path.relative_to(ROOT).with_suffix("").parts)
-  for package in ("speedpaper_jax", "benchmarks")
-  for path in (ROOT / package).rglob("*.py")
-  if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-)
 # What a command needs besides the flag that is tried out.
 NEEDED = {
   "benchmarks.beside_preprocessing": ["x"],
@@ -160,24 +153,6 @@ class TestAllCommands:
 def test_a_bucket_is_refused_as_a_field_of_the_config():
   with pytest.raises(UserError, match=r"^'gs://bucket/data' is in a bucket"):
     parse_whole("speedpaper_jax.main", "--config.data.dir=gs://bucket/data")
-
-
-def test_mistakes_are_told_without_delay(scratch):
-  """Before JAX is imported."""
-  commands = [module for module in MODULES if not module.startswith("benchmarks.")]
-  program = f"""
-import importlib, sys
-from speedpaper_jax.errors import UserError
-for module in {commands}:
-  try:
-    importlib.import_module(module).parse([module, "--zzqqyy"])
-  except UserError as error:
-    print(error)
-print(sorted(sys.modules.keys() & {{"jax", "flax"}}))
-"""
-  *told, imported = run(scratch, "-c", program).splitlines()
-  assert len(told) == len(commands)
-  assert imported == "[]"
 
 
 def test_flags_of_hosts_are_those_that_are_no_part_of_a_run():
