@@ -165,3 +165,15 @@ def test_a_mirror_of_the_hub(monkeypatch):
     "http://127.0.0.1:1/timm/inception_v4.tf_in1k/resolve/main/model.safetensors"
   )
   assert table.address(table.find("torchvision/googlenet")).startswith("https://download.pytorch")
+
+
+def test_what_begins_with_a_package_is_a_row_unless_it_is_there(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert table.find_unless_path("runs/timm") is None
+  assert table.find_unless_path(pathlib.Path("timm/inception_v4")) is table.find(
+    "timm/inception_v4"
+  )
+  with pytest.raises(UserError, match=r"There are no published weights 'timm/run'\."):
+    table.find_unless_path("timm/run")
+  (tmp_path / "timm" / "run").mkdir(parents=True)
+  assert table.find_unless_path("timm/run") is None
