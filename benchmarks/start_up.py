@@ -127,6 +127,8 @@ def until_line(command: Sequence[str], environment: Mapping[str, str], beginning
       stdout=subprocess.PIPE,
       stderr=errors,
       text=True,
+      encoding="utf-8",
+      errors="replace",
     ) as process,
   ):
     assert process.stdout is not None
