@@ -75,6 +75,7 @@ class Evaluator:
     eval_split: Split,
     train_split: Split | None = None,
     among: np.ndarray | None = None,
+    freeze: bool = False,
   ) -> None:
     """Prepares the evaluation.
 
@@ -87,7 +88,11 @@ class Evaluator:
       train_split: for the population statistics, where the config asks for them, and for
         `on_training_images`; else it may be None.
       among: bool [num_classes], the classes that an image may be of; None for all.
+      freeze: whether the answers are those of the network with its batch normalizations folded,
+        see `frozen`: the work of a moment, which is worth it where variables are evaluated once.
     """
+    self._network = network
+    self._freeze = freeze
     self._config = config
     self._mesh = mesh
     self._crop = preprocessing.crop
@@ -98,7 +103,7 @@ class Evaluator:
     normalization = preprocessing.normalization
 
     @functools.cache
-    def answers_step(crops: AveragedCrops) -> Callable[..., PyTree]:
+    def answers_step(network: nn.Module, crops: AveragedCrops) -> Callable[..., PyTree]:
       step = make_answers_step(network, normalization, _windows(crops.of(self._crop)), among)
       return parallel.jit_on_mesh(step, mesh)
 
@@ -189,6 +194,9 @@ class Evaluator:
     """The answers to each batch, one batch late: the devices have their next one already."""
     if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
+    network = self._network
+    if self._freeze:
+      network, variables = build.freeze(network, variables, self._mesh)
     crop = crops.of(self._crop)
     windows = _windows(crop)
     at_once = 1 if windows is None else windows.crops_of_a_sheet
@@ -202,7 +210,7 @@ class Evaluator:
       host_index=jax.process_index(),
       host_count=jax.process_count(),
     )
-    step, before = self._answers_step(crops), None
+    step, before = self._answers_step(network, crops), None
     with contextlib.closing(batches):  # `on_batch` may end it before the last batch
       for first, batch in zip(itertools.count(start, rows), self._on_devices(batches)):
         result = (first, step(variables, batch))

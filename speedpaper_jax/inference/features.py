@@ -18,6 +18,7 @@ from speedpaper_jax.inference.evaluation import divisible_batch_size
 from speedpaper_jax.inference.image_batches import image_batches
 from speedpaper_jax.inference.model_directory import LoadedModel
 from speedpaper_jax.models import features
+from speedpaper_jax.steps import build
 from speedpaper_jax.steps.evaluation import make_features_step
 
 
@@ -49,12 +50,13 @@ def extract(
   Raises:
     UserError: there is no such stage.
   """
-  settings = dataclasses.replace(model.network.settings, dtype=jnp.dtype(dtype))
-  network = model.network.clone(settings=settings)
+  network, variables = build.freeze(model.network, model.variables, mesh)
+  settings = dataclasses.replace(network.settings, dtype=jnp.dtype(dtype))
+  network = network.clone(settings=settings)
   preprocessing = model.description.preprocessing
   crop = preprocessing.crop
   if stage is not None:
-    valid = stages(network, model.variables, crop.image_size)
+    valid = stages(network, variables, crop.image_size)
     if stage not in valid:
       raise UserError(
         f"{model.description.name} has no stage '{stage}'.{did_you_mean(stage, valid)}"
@@ -65,7 +67,7 @@ def extract(
   with tqdm.tqdm(total=len(paths), unit="images", leave=False) as bar:
     for batch in image_batches(paths, crop, rows):
       inputs = parallel.shard_batch(mesh, {"image": batch.pixels})
-      values = np.asarray(jax.device_get(compiled(model.variables, inputs)), np.float32)
+      values = np.asarray(jax.device_get(compiled(variables, inputs)), np.float32)
       kept = [
         row
         for row, path in enumerate(batch.paths)

@@ -358,7 +358,14 @@ def _answers(
     )
   among = _among(member, order, images, protocol)
   evaluator = Evaluator(
-    model.network, config, mesh, member.description.preprocessing, images, train_split, among
+    model.network,
+    config,
+    mesh,
+    member.description.preprocessing,
+    images,
+    train_split,
+    among,
+    freeze=True,
   )
   kept = Unfinished(lambda: _digest(member, model.variables, images, protocol))
   start, pieces = kept.restore()

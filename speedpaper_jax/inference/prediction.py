@@ -15,6 +15,7 @@ from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference.evaluation import divisible_batch_size
 from speedpaper_jax.inference.image_batches import empty_batch, image_batches
 from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
+from speedpaper_jax.steps import build
 from speedpaper_jax.steps.evaluation import make_predict_step
 
 
@@ -60,7 +61,8 @@ def predict(
   """Classifies image files, in their order.
 
   All batches have one shape, so that one program is compiled; the next is decoded while the
-  devices are at work. Batch statistics are the running ones, whatever the run evaluates with.
+  devices are at work. Batch statistics are the running ones, whatever the run evaluates with, and
+  folded into the layers before, see `frozen`.
   What is left out is warned of.
 
   Args:
@@ -80,14 +82,15 @@ def predict(
   names = _class_names(description)
   crop = preprocessing.crop
   rows = divisible_batch_size(min(batch_size, len(paths)), mesh)
-  step = make_predict_step(model.network, preprocessing.normalization)
+  network, variables = build.freeze(model.network, model.variables, mesh)
+  step = make_predict_step(network, preprocessing.normalization)
   empty = parallel.shard_batch(mesh, {"image": empty_batch(crop, rows)})
-  compiled = parallel.jit_on_mesh(step, mesh).lower(model.variables, empty).compile()
-  jax.block_until_ready(compiled(model.variables, empty))  # the first call takes longer
+  compiled = parallel.jit_on_mesh(step, mesh).lower(variables, empty).compile()
+  jax.block_until_ready(compiled(variables, empty))  # the first call takes longer
   for batch in image_batches(paths, crop, rows):
     inputs = jax.block_until_ready(parallel.shard_batch(mesh, {"image": batch.pixels}))
     started = time.perf_counter()
-    probabilities = jax.block_until_ready(compiled(model.variables, inputs))
+    probabilities = jax.block_until_ready(compiled(variables, inputs))
     milliseconds = 1000 * (time.perf_counter() - started) / len(batch.paths)
     answers = zip(batch.paths, batch.is_there, jax.device_get(probabilities), strict=False)
     for path, is_there, row in answers:

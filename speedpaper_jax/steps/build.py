@@ -1,7 +1,7 @@
 """The objects that a config describes."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.models import layer_names, ops, registry
+from speedpaper_jax.models import frozen, layer_names, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
 from speedpaper_jax.models.layers import LayerSettings
@@ -120,6 +120,14 @@ def build_inference_model(
   if config.batch_norm.inference != "population":
     config.batch_norm.statistics = "global"
   return build_model(config, num_classes, mesh)
+
+
+def freeze(
+  network: nn.Module, variables: Mapping[str, Any], mesh: Mesh
+) -> tuple[nn.Module, dict[str, Any]]:
+  """A network for inference as `frozen.freeze` gives it, its variables on all devices."""
+  network, variables = frozen.freeze(network, variables)
+  return network, parallel.replicate(mesh, variables)
 
 
 def _build_batch_norm(config: ml_collections.ConfigDict, mesh: Mesh) -> BatchNorm:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.data import averaged_crops
@@ -23,6 +24,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference import evaluation
 from speedpaper_jax.inference.evaluation import Answers, Evaluator, divisible_batch_size
 from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import build
 
 CLASSES = 8
@@ -380,3 +382,37 @@ def test_batches_are_no_larger_than_what_is_evaluated(config, monkeypatch, eval_
   monkeypatch.setattr(evaluation, "eval_batches", spied)
   evaluate(config, make_split(1, EVAL_COUNT))
   assert asked == [rows]
+
+
+class TestWithNormalizationsFolded:
+  def answers(self, network, config, variables, freeze):
+    preprocessing = Preprocessing(WHOLE, DEFAULT)
+    split, train_split = make_split(1, EVAL_COUNT), make_split(0, TRAIN_COUNT)
+    evaluator = Evaluator(
+      network, config, parallel.make_mesh(), preprocessing, split, train_split, freeze=freeze
+    )
+    return evaluator.answers(variables).log_probabilities
+
+  @pytest.mark.parametrize("inference", ["moving_average", "population"])
+  def test_the_answers_are_the_same_with_the_statistics_that_the_config_asks_for(
+    self, config, inference, monkeypatch
+  ):
+    config.batch_norm.inference = inference
+    network = tiny.TinyNetwork(CLASSES, LayerSettings(BatchNorm(epsilon=1e-3)))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
+    moving = {"mean": jnp.full(8, 0.1), "var": jnp.full(8, 0.2)}
+    variables = {**variables, "batch_stats": {"conv": {"batch_norm": moving}}}
+    expected = self.answers(network, config, variables, freeze=False)
+    folded = []
+
+    def freeze(network, variables, mesh):
+      folded.append(variables["batch_stats"]["conv"]["batch_norm"])
+      return build_freeze(network, variables, mesh)
+
+    build_freeze = build.freeze
+    monkeypatch.setattr(build, "freeze", freeze)
+    found = self.answers(network, config, variables, freeze=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (statistics,) = folded
+    is_moving = np.array_equal(statistics["var"], moving["var"])
+    assert is_moving == (inference == "moving_average")

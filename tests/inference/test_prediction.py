@@ -169,12 +169,13 @@ def test_other_images_are_answered_beside_one_without_a_finite_answer(model, ima
   Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
   paths = [images[0], tmp_path / "black.png", images[1]]
 
-  class Overflowing:
-    def apply(self, variables, x, *, train):
-      logits = model.network.apply(variables, x, train=train)
-      return jnp.where(jnp.ptp(x[..., 0], (1, 2)) == 0, jnp.nan, 0.0)[:, None] + logits
+  class Overflowing(tiny.TinyNetwork):
+    def __call__(self, images, *, train):
+      logits = super().__call__(images, train=train)
+      return jnp.where(jnp.ptp(images[..., 0], (1, 2)) == 0, jnp.nan, 0.0)[:, None] + logits
 
-  overflowing = dataclasses.replace(model, network=Overflowing())
+  network = Overflowing(model.network.num_classes, model.network.settings)
+  overflowing = dataclasses.replace(model, network=network)
   answers = list(predict(overflowing, parallel.make_mesh(), paths, batch_size=8, top=7))
   assert [answer.candidates is None for answer in answers] == [False, True, False]
 
