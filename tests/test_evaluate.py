@@ -81,7 +81,8 @@ def test_reproduces_the_summary(trained, run_evaluate, capsys):
     "crops": 1,
     "weights": "averaged",
     **expected,
-    "loss": pytest.approx(expected["loss"], rel=1e-14),
+    # Training evaluates with its batch normalizations as they are, and does not fold them.
+    "loss": pytest.approx(expected["loss"], rel=1e-6),
   }
   assert capsys.readouterr().out.startswith(
     f"digits test:\n{path} step 12, 16 pixels, squash, bilinear, central 1: top1 "
