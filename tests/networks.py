@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.extend
 import jax.numpy as jnp
+import numpy as np
 
 from speedpaper_jax import models
 from speedpaper_jax.descriptions import operations
@@ -88,6 +89,23 @@ def _trace(network, size, train):
 def _variables(network, size):
   """Those for training are those for evaluation."""
   return jax.eval_shape(lambda x: network.init(_keys(), x, train=False), _images(network, size))
+
+
+def trained(shapes, dtype=np.float64):
+  """Kernels as a network is initialised with, and the others as after much training."""
+  generator = np.random.default_rng(0)
+
+  def draw(path, leaf):
+    if path[-1].key.endswith("kernel"):
+      return generator.normal(0, math.sqrt(2 / math.prod(leaf.shape[:-1])), leaf.shape)
+    if path[-1].key == "var":
+      return np.exp(generator.uniform(-1, 1, leaf.shape))
+    if path[-1].key == "scale":
+      return generator.uniform(0.3, 1.0, leaf.shape)
+    return generator.normal(0, 0.3, leaf.shape)
+
+  drawn = jax.tree_util.tree_map_with_path(draw, shapes)
+  return jax.tree.map(lambda leaf: leaf.astype(dtype), drawn)
 
 
 def _images(network, size):

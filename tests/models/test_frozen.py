@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shortened
 from flax import traverse_util
-from networks import DIALECTS, NAMES_WITH_AUX_HEADS
+from networks import DIALECTS, NAMES_WITH_AUX_HEADS, trained
 
 from speedpaper_jax.models import create, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
@@ -45,23 +45,6 @@ def shapes_of(network, name):
   size = NETWORKS[name].smallest_image_size
   init = functools.partial(network.init, train=False)
   return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-
-
-def trained(shapes, dtype=np.float64):
-  """Kernels as a network is initialised with, and the others as after much training."""
-  generator = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    if path[-1].key.endswith("kernel"):
-      return generator.normal(0, math.sqrt(2 / math.prod(leaf.shape[:-1])), leaf.shape)
-    if path[-1].key == "var":
-      return np.exp(generator.uniform(-4, 1, leaf.shape))  # some near ε
-    if path[-1].key == "scale":
-      return generator.uniform(0.3, 1.0, leaf.shape)
-    return generator.normal(0, 0.3, leaf.shape)
-
-  drawn = jax.tree_util.tree_map_with_path(draw, shapes)
-  return jax.tree.map(lambda leaf: leaf.astype(dtype), drawn)
 
 
 def in_inference(network, images):
@@ -117,7 +100,7 @@ def test_says_the_same_at_every_stage_and_no_wrong_fold_does(
     wrong += [freeze(network, others)[1]] if others else []
   assert len(wrong) == 3 + network_has(variables, "scale") + network_has(variables, "bias")
   for each in wrong:
-    assert difference(of_frozen(each), expected) > 1e-4
+    assert difference(of_frozen(each), expected) > 1e-6
 
 
 def network_has(variables, name):
