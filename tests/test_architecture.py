@@ -11,7 +11,7 @@ PACKAGE = "speedpaper_jax"
 # What lies at the top, beside the rooms.
 COMMANDS = {
   *("main", "evaluate", "predict", "convert", "compare", "report", "explain", "describe"),
-  *("benchmark", "compile_check", "features", "fid", "weights", "reproduce"),
+  *("benchmark", "compile_check", "export", "features", "fid", "weights", "reproduce"),
 }
 NEVER = {
   "models": {"data", "storage", "steps", "training"},

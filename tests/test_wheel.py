@@ -120,6 +120,7 @@ class TestWithoutExtras:
       (("report", "run"), "ml_collections", "train"),
       (("convert", "--model=inception_v4", "--weights=a", "--out=b"), "ml_collections", "train"),
       (("features", "run", "image.png", "--out=x.npz"), "tqdm", "train"),
+      (("export", "run", "--out=x"), "flatbuffers", "train"),
       (("weights",), "ml_collections", "train"),
       (("explain", "bn", "--plot=bn.png"), "matplotlib", "reports"),
       (("describe", "--model=bn_inception", "--plot=bn.png"), "matplotlib", "reports"),

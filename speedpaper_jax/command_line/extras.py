@@ -10,6 +10,7 @@ from speedpaper_jax.errors import UserError
 EXTRAS = {
   "PIL": "train",
   "array_record": "train",
+  "flatbuffers": "train",
   "grain": "train",
   "h5py": "keras",
   "importlib_resources": "train",

@@ -79,7 +79,7 @@ def predict(
   if not description.num_classes:
     raise UserError(f"The network {description.name} was saved without classes to predict.")
   preprocessing = description.preprocessing
-  names = _class_names(description)
+  names = class_names(description)
   crop = preprocessing.crop
   rows = divisible_batch_size(min(batch_size, len(paths)), mesh)
   network, variables = build.freeze(model.network, model.variables, mesh)
@@ -110,7 +110,8 @@ def _answer(
   return _candidates(probabilities, names, top)
 
 
-def _class_names(description: ModelDescription) -> list[str]:
+def class_names(description: ModelDescription) -> list[str]:
+  """A name for each class: in English where it is one of ImageNet's, or its number in words."""
   if not description.class_names:
     return [f"class {label}" for label in range(description.num_classes)]
   return [english_name(name) for name in description.class_names]

@@ -20,6 +20,7 @@ NEEDED = {
   "speedpaper_jax.data.prepare": ["digits"],
   "speedpaper_jax.evaluate": ["run"],
   "speedpaper_jax.explain": ["bn"],
+  "speedpaper_jax.export": ["run", "--out=x"],
   "speedpaper_jax.features": ["run", "x.png", "--out=x.npz"],
   "speedpaper_jax.fid": ["a", "b"],
   "speedpaper_jax.main": ["--config=configs/bn_inception.py"],
@@ -27,8 +28,11 @@ NEEDED = {
   "speedpaper_jax.report": ["run"],
 }
 TAKE_ANY_NUMBER = {  # of arguments
-  f"speedpaper_jax.{command}"
-  for command in ("evaluate", "features", "fid", "predict", "report", "reproduce", "weights")
+  "benchmarks.exported",
+  *(
+    f"speedpaper_jax.{command}"
+    for command in ("evaluate", "features", "fid", "predict", "report", "reproduce", "weights")
+  ),
 }
 # Of flags that a number will not do for.
 VALUE = {
@@ -38,7 +42,9 @@ VALUE = {
   "--device": "cpu",
   "--dtype": "float32",
   "speedpaper_jax.benchmark --dtype": "bfloat16",
+  "speedpaper_jax.export --dtype": "bfloat16",
   "speedpaper_jax.features --dtype": "bfloat16",
+  "--inputs": "normalized",
   "--interpolation": "bilinear_tensorflow1",
   "--scales": "grown",
   "--statistics": "population",
