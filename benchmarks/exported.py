@@ -3,7 +3,8 @@
 Of each network, with random weights and images of its paper's size: the program's file, and how
 long it takes to load and to compile; and milliseconds an image of the network as it was trained,
 with its batch normalizations folded, as `predict` runs it, and of the program. These three take
-turns in one process, so that a machine that slows down slows them all.
+turns in one process on CPUs, and count processor time, so that other work on the machine has little
+part in it.
 """
 
 import argparse
@@ -105,10 +106,10 @@ def row_of(model: LoadedModel, rows: int, turns: int) -> str:
   milliseconds: dict[str, list[float]] = {way: [] for way in ways}
   for turn in range(1 + turns):  # the first compiles
     for way, call in ways.items():
-      started = time.monotonic()
+      started = time.process_time()
       jax.block_until_ready(call(images))
       if turn:
-        milliseconds[way].append(1000 * (time.monotonic() - started) / rows)
+        milliseconds[way].append(1000 * (time.process_time() - started) / rows)
   cells = [f"{len(file) / 1e6:.1f}", f"{loaded - began:.2f}", f"{answered - loaded:.1f}"]
   cells += [f"{statistics.median(each):.1f}" for each in milliseconds.values()]
   for way, other in (("folded", "as trained"), ("program", "folded")):
