@@ -261,23 +261,28 @@ def apply_siblings(
     Name → [N, H, W, filters].
   """
   settings = siblings[0].settings
-  named = {str(block.name): block for block in siblings}
+  operations = settings.operations
+  joint = {
+    str(block.name): block
+    for block in siblings
+    if operations.projects_before_pooling or not block.after_avg_pool
+  }
+  convolved = {}
   # There are no kernels yet while a network is initialised.
-  if not settings.operations.joins_siblings or parent.is_initializing():
-    return {name: block(x, train=train) for name, block in named.items()}
-  kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in named]
-  inputs, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=settings.dtype)
-  with jax.named_scope("siblings"):
-    joint = settings.operations.conv(
-      inputs,
-      jnp.concatenate(kernels, -1),
-      (1, 1),
-      "VALID",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
-    parts = jnp.split(joint, ends, -1)
+  if operations.joins_siblings and len(joint) > 1 and not parent.is_initializing():
+    kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in joint]
+    inputs, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=settings.dtype)
+    with jax.named_scope("siblings"):
+      together = operations.conv(
+        inputs,
+        jnp.concatenate(kernels, -1),
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      )
+      ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
+      convolved = dict(zip(joint, jnp.split(together, ends, -1), strict=True))
   return {
-    name: block(x, train=train, convolved=part)
-    for (name, block), part in zip(named.items(), parts, strict=True)
+    str(block.name): block(x, train=train, convolved=convolved.get(str(block.name)))
+    for block in siblings
   }

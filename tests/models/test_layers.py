@@ -1,5 +1,6 @@
 """The layers that all networks share: initialisation, dropout, the convolution block."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from speedpaper_jax.models.layers import (
   ConvBlock,
   Dropout,
   LayerSettings,
+  apply_siblings,
   kernel_init,
   network_input,
 )
@@ -210,6 +212,66 @@ class TestConvBlock:
     y, variables = jax.eval_shape(lambda: block.init_with_output(jax.random.key(0), X, train=True))
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+
+
+class Siblings(nn.Module):
+  """1×1 convolutions of the same input, the last one behind an average pool."""
+
+  settings: LayerSettings
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    blocks = [
+      ConvBlock(filters, (1, 1), self.settings, name=f"conv_{filters}") for filters in (2, 4)
+    ]
+    blocks.append(ConvBlock(5, (1, 1), self.settings, after_avg_pool=True, name="pool_proj"))
+    outputs = apply_siblings(self, blocks, x, train=train)
+    assert list(outputs) == ["conv_2", "conv_4", "pool_proj"]
+    return jnp.concatenate(list(outputs.values()), -1)
+
+
+class TestSiblings:
+  @staticmethod
+  def outputs_and_gradients(operations, variables, **settings):
+    network = Siblings(LayerSettings(operations=operations, **settings))
+    weights = np.random.default_rng(1).normal(size=(2, 9, 8, 11)).astype("float32")
+
+    def loss(params, x):
+      y, updated = network.apply(
+        {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+      )
+      return jnp.sum(y * weights), (y, updated)
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], X)
+
+  @pytest.mark.parametrize("batch_norm", [None, BatchNorm()], ids=["bias", "batch_norm"])
+  @pytest.mark.parametrize("count_padding", [False, True])
+  @pytest.mark.parametrize("pools_last", [False, True])
+  @pytest.mark.parametrize("are_joined", [False, True])
+  def test_as_one_and_pooled_last_they_are_as_they_were(
+    self, batch_norm, count_padding, pools_last, are_joined
+  ):
+    settings = {"batch_norm": batch_norm, "count_padding": count_padding}
+    variables = Siblings(LayerSettings(**settings)).init(jax.random.key(0), X, train=False)
+    if batch_norm is None:  # a bias that is not zero, and so would show if it were pooled
+      variables = jax.tree.map(lambda leaf: leaf + 0.5, variables)
+    fast = ops.PLAIN._replace(projects_before_pooling=pools_last, joins_siblings=are_joined)
+    expected = self.outputs_and_gradients(ops.PLAIN, variables, **settings)
+    found = self.outputs_and_gradients(fast, variables, **settings)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-4), found, expected)
+
+  def test_they_are_one_convolution(self):
+    network = Siblings(LayerSettings(operations=ops.ACCELERATOR))
+    variables = network.init(jax.random.key(0), X, train=False)
+    program = str(jax.make_jaxpr(lambda x: network.apply(variables, x, train=False))(X))
+    assert program.count("conv_general_dilated[") == 1
+
+  def test_their_initial_values_are_those_of_the_plain_form(self):
+    one, other = (
+      Siblings(LayerSettings(operations=form)).init(jax.random.key(0), X, train=False)
+      for form in (ops.PLAIN, ops.ACCELERATOR)
+    )
+    jax.tree.map(assert_array_equal, one, other)
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
