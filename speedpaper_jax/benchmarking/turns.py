@@ -133,7 +133,7 @@ class _Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        text=True,
+        encoding="utf-8",
         env={
           **os.environ,
           **({"JAX_PLATFORMS": _PLATFORMS[device]} if device else {}),
@@ -159,7 +159,9 @@ class _Process:
     line = self._process.stdout.readline()
     if not line:
       status = self._process.wait()
-      lines = self._errors.read_text(errors="replace").strip().splitlines() or ["no word"]
+      lines = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [
+        "no word"
+      ]
       raise UserError(f"The process of {self._side} ended with status {status}: {lines[-1]:.500}")
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:

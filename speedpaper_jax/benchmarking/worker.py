@@ -77,13 +77,13 @@ def _answer(answers: TextIO, **content: Any) -> None:
 def _forget_peak() -> None:
   """What building and compiling took, where Linux lets it be forgotten."""
   if _CLEAR_REFS.exists():
-    _CLEAR_REFS.write_text("5")
+    _CLEAR_REFS.write_text("5", encoding="ascii")
 
 
 def _peak() -> int:
   """Bytes of memory that the process has had at most. No library tells that since a moment."""
   if _STATUS.exists():
-    for line in _STATUS.read_text().splitlines():
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
       if line.startswith("VmHWM:"):
         return int(line.split()[1]) * 1024
   unit = 1 if sys.platform == "darwin" else 1024

@@ -65,7 +65,7 @@ def export(
     if inputs == "pixels":
       images = normalization.apply(images)
     return lax.platform_dependent(
-      variables, images, cpu=_softmax(network, ops.CPU), default=_softmax(network, ops.PLAIN)
+      variables, images, cpu=_softmax(network, ops.CPU), default=_softmax(network, ops.ACCELERATOR)
     )
 
   (batch,) = jax.export.symbolic_shape("b")
