@@ -11,25 +11,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
-import jax
-import jax.export
 import numpy as np
 
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.config.defaults import train_config
-from speedpaper_jax.data.crop import EvaluationCrop
-from speedpaper_jax.data.normalization import DEFAULT
-from speedpaper_jax.data.preprocessing import Preprocessing
-from speedpaper_jax.distributed import parallel
-from speedpaper_jax.inference import exported
-from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
-from speedpaper_jax.models import registry
 from speedpaper_jax.papers.networks import NETWORKS
-from speedpaper_jax.steps import build
-from speedpaper_jax.steps.evaluation import make_predict_step
+
+if TYPE_CHECKING:
+  import flax.linen as nn
+
+  from speedpaper_jax.inference.model_directory import LoadedModel
 
 _CLASSES = 1000
 _HEADER = """\
@@ -68,12 +60,23 @@ def main(options: argparse.Namespace) -> None:
   """Prints a row for each network."""
   # JAX's cache of compiled programs stays off: the first answer of a new program is what is timed.
   print(_HEADER)
-  for name in options.names or [each for each in registry.MODELS if each != "small_inception"]:
+  for name in options.names or [each for each in NETWORKS if each != "small_inception"]:
     print(row_of(random_model(name), options.batch_size, options.turns), flush=True)
 
 
-def random_model(name: str) -> LoadedModel:
+def random_model(name: str) -> "LoadedModel":
   """The paper's network, with random weights."""
+  import jax
+
+  from speedpaper_jax.config.defaults import train_config
+  from speedpaper_jax.data.crop import EvaluationCrop
+  from speedpaper_jax.data.normalization import DEFAULT
+  from speedpaper_jax.data.preprocessing import Preprocessing
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.inference.model_directory import LoadedModel, ModelDescription
+  from speedpaper_jax.models import registry
+  from speedpaper_jax.steps import build
+
   config, size = train_config(), NETWORKS[name].image_size
   config.model.update(name=name, dialect=registry.dialects(name)[0])
   config.batch_norm.enabled = registry.find_dialect(name).batch_norm is not None
@@ -88,8 +91,15 @@ def random_model(name: str) -> LoadedModel:
   return LoadedModel(0, config, description, network, variables)
 
 
-def row_of(model: LoadedModel, rows: int, turns: int) -> str:
+def row_of(model: "LoadedModel", rows: int, turns: int) -> str:
   """A network's row of the table."""
+  import jax
+  import jax.export
+
+  from speedpaper_jax.distributed import parallel
+  from speedpaper_jax.inference import exported
+  from speedpaper_jax.steps import build
+
   size = model.description.preprocessing.crop.image_size
   images = np.random.default_rng(0).integers(0, 256, (rows, size, size, 3), np.uint8)
   file, _ = exported.export(model)
@@ -118,8 +128,12 @@ def row_of(model: LoadedModel, rows: int, turns: int) -> str:
   return f"| {model.description.name}, {size} | {' | '.join(cells)} |"
 
 
-def predicting(network: nn.Module, variables: Any) -> Callable[[np.ndarray], Any]:
+def predicting(network: "nn.Module", variables: Any) -> Callable[[np.ndarray], Any]:
   """Pixels → probabilities, compiled when it is first called."""
+  import jax
+
+  from speedpaper_jax.steps.evaluation import make_predict_step
+
   step = jax.jit(make_predict_step(network))
   return lambda images: step(variables, {"image": images})
 

@@ -114,14 +114,14 @@ class TestWithoutExtras:
       (("main", "--config=x.py"), "ml_collections", "train"),
       (("main", "--list"), "ml_collections", "train"),
       (("evaluate", "run"), "PIL", "train"),
-      (("predict", "run", "image.png"), "ml_collections", "train"),
+      (("predict", "run", "image.png"), "PIL", "train"),
       (("data.prepare", "mnist"), "tensorflow_datasets", "train"),
       (("compile_check", "--config=x.py", "--topology=v5e:4x4"), "ml_collections", "train"),
       (("report", "run"), "ml_collections", "train"),
       (("convert", "--model=inception_v4", "--weights=a", "--out=b"), "ml_collections", "train"),
-      (("features", "run", "image.png", "--out=x.npz"), "tqdm", "train"),
+      (("features", "run", "image.png", "--out=x.npz"), "PIL", "train"),
       (("export", "run", "--out=x"), "flatbuffers", "train"),
-      (("weights",), "ml_collections", "train"),
+      (("weights",), "PIL", "train"),
       (("explain", "bn", "--plot=bn.png"), "matplotlib", "reports"),
       (("describe", "--model=bn_inception", "--plot=bn.png"), "matplotlib", "reports"),
     ],
@@ -145,7 +145,7 @@ class TestReports:
     assert (reports.home / "bn.png").stat().st_size
 
   def test_leaves_training_out(self, reports):
-    ended = reports.run("-m", "speedpaper_jax.evaluate", "run")
+    ended = reports.run("-m", "speedpaper_jax.main", f"--config={ROOT}/configs/bn_inception.py")
     names_the_extra(ended, "grain", "train")
 
 
