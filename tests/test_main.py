@@ -304,7 +304,8 @@ class TestDevices:
 
   @pytest.mark.slow
   def test_really(self, tmp_path):
-    command = [sys.executable, "-m", "speedpaper_jax.predict", tmp_path, "x.png"]
+    flags = ("--config=configs/bn_inception.py", f"--workdir={tmp_path / 'run'}")
+    command = [sys.executable, "-m", "speedpaper_jax.main", *flags]
     environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
     assert ended.returncode == 1
