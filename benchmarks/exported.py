@@ -108,9 +108,10 @@ def row_of(model: "LoadedModel", rows: int, turns: int) -> str:
   loaded = time.monotonic()
   jax.block_until_ready(program(images))
   answered = time.monotonic()
+  folded = build.fold_batch_norm(model.network, model.variables, parallel.make_mesh())
   ways: dict[str, Callable[[np.ndarray], Any]] = {
     "as trained": predicting(model.network, model.variables),
-    "folded": predicting(*build.freeze(model.network, model.variables, parallel.make_mesh())),
+    "folded": predicting(*folded),
     "program": program,
   }
   milliseconds: dict[str, list[float]] = {way: [] for way in ways}

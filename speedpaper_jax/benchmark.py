@@ -105,9 +105,9 @@ def main(options: argparse.Namespace) -> None:
       )
       rows.append(_measure(task, sides, peaks, options))
       print(tables.lines(rows[-1]), flush=True)
+      if options.json is not None:  # each time, so that what is interrupted leaves what it has
+        output_files.write_json(options.json, {"peaks": peaks, "rows": rows})
   print(f"\n{tables.NOTES}")
-  if options.json is not None:
-    output_files.write_json(options.json, {"peaks": peaks, "rows": rows})
 
 
 def _measure(

@@ -66,7 +66,7 @@ def main(options: argparse.Namespace) -> None:
   from speedpaper_jax.distributed import parallel
   from speedpaper_jax.inference import exported, model_directory
   from speedpaper_jax.interop import published
-  from speedpaper_jax.models import frozen
+  from speedpaper_jax.models import folding
 
   platforms = options.platforms.split(",")
   exported.check_platforms(platforms)
@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
   program, description = exported.export(
     model, inputs=options.inputs, dtype=options.dtype, platforms=platforms
   )
-  if layers := frozen.per_activation_layers(model.variables):
+  if layers := folding.per_activation_layers(model.variables):
     inform(
       f"Note: batch normalization per activation, as in '{layers[0]}', cannot be folded; the "
       "program has the network as it was trained."

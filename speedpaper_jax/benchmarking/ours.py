@@ -63,6 +63,6 @@ def _inference(
   config: ml_collections.ConfigDict, mesh: Mesh, state: Any, batch: Any
 ) -> tuple[jax.stages.Compiled, Any]:
   network = build.build_inference_model(config, NUM_CLASSES, mesh)
-  network, variables = build.freeze(network, state.evaluated, mesh)
+  network, variables = build.fold_batch_norm(network, state.evaluated, mesh)
   step = make_predict_step(network)
   return parallel.jit_on_mesh(step, mesh).lower(variables, batch).compile(), variables

@@ -31,8 +31,9 @@ def build_side(work: Work, clock: Clock, source: str) -> Side:
   on_gpu = work.device == "gpu"
   device = "cuda" if on_gpu else "cpu"
   dtype = getattr(torch, work.dtype)
-  torch.set_float32_matmul_precision("high")
-  torch.backends.cudnn.benchmark = True
+  if on_gpu:  # a CPU's products stay whole float32, as ours do
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
   module: Any = references.build(
     work.model, implementation(work.model, source), NUM_CLASSES, with_aux=False
   )

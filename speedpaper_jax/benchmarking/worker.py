@@ -31,8 +31,7 @@ def work(name: str, task: str, started: float) -> None:
     task: a `Work`, as JSON.
     started: when the process was, `time.time()`.
   """
-  answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-  os.dup2(2, 1)
+  answers = _answers()
   try:
     side, clock = _build(name, Work.from_json(task), started)
   except UserError as error:
@@ -54,8 +53,7 @@ def peaks(device: str, dtype: str) -> None:
   """Answers with the peaks of JAX's first device; see `peaks.find`."""
   from speedpaper_jax.benchmarking import peaks
 
-  answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-  os.dup2(2, 1)
+  answers = _answers()
   try:
     _answer(answers, **dataclasses.asdict(peaks.find(device, dtype)))
   except UserError as error:
@@ -68,6 +66,13 @@ def _build(name: str, task: Work, started: float) -> tuple[Side, Clock]:
   clock.lap("imports")
   arguments = () if name in _MODULES else (name,)
   return module.build_side(task, clock, *arguments), clock
+
+
+def _answers() -> TextIO:
+  """Standard output, which from now on leads to standard error for all others."""
+  answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+  os.dup2(2, 1)
+  return answers
 
 
 def _answer(answers: TextIO, **content: Any) -> None:

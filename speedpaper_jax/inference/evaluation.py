@@ -75,7 +75,7 @@ class Evaluator:
     eval_split: Split,
     train_split: Split | None = None,
     among: np.ndarray | None = None,
-    freeze: bool = False,
+    folds: bool = False,
   ) -> None:
     """Prepares the evaluation.
 
@@ -88,11 +88,11 @@ class Evaluator:
       train_split: for the population statistics, where the config asks for them, and for
         `on_training_images`; else it may be None.
       among: bool [num_classes], the classes that an image may be of; None for all.
-      freeze: whether the answers are those of the network with its batch normalizations folded,
-        see `frozen`: the work of a moment, which is worth it where variables are evaluated once.
+      folds: whether the answers are those of the network with its batch normalizations folded,
+        see `folding`: the work of a moment, which is worth it where variables are evaluated once.
     """
     self._network = network
-    self._freeze = freeze
+    self._folds = folds
     self._config = config
     self._mesh = mesh
     self._crop = preprocessing.crop
@@ -195,8 +195,8 @@ class Evaluator:
     if needs_population_statistics(self._config):
       variables = {**variables, "batch_stats": self._population_statistics(variables)}
     network = self._network
-    if self._freeze:
-      network, variables = build.freeze(network, variables, self._mesh)
+    if self._folds:
+      network, variables = build.fold_batch_norm(network, variables, self._mesh)
     crop = crops.of(self._crop)
     windows = _windows(crop)
     at_once = 1 if windows is None else windows.crops_of_a_sheet

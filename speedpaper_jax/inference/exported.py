@@ -20,7 +20,7 @@ import speedpaper_jax
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.inference.model_directory import LoadedModel
 from speedpaper_jax.inference.prediction import class_names
-from speedpaper_jax.models import frozen, ops
+from speedpaper_jax.models import folding, ops
 from speedpaper_jax.steps import optim
 
 PyTree = Any
@@ -57,7 +57,7 @@ def export(
   if not description.num_classes:
     raise UserError(f"The network {description.name} was saved without classes to export.")
   crop, normalization = description.preprocessing.crop, description.preprocessing.normalization
-  network, variables = frozen.freeze(model.network, jax.device_get(model.variables))
+  network, variables = folding.fold_batch_norm(model.network, jax.device_get(model.variables))
   settings = dataclasses.replace(network.settings, dtype=jnp.dtype(dtype))
   network, variables = network.clone(settings=settings), _with_kernels_of(dtype, variables)
 

@@ -50,7 +50,7 @@ def extract(
   Raises:
     UserError: there is no such stage.
   """
-  network, variables = build.freeze(model.network, model.variables, mesh)
+  network, variables = build.fold_batch_norm(model.network, model.variables, mesh)
   settings = dataclasses.replace(network.settings, dtype=jnp.dtype(dtype))
   network = network.clone(settings=settings)
   preprocessing = model.description.preprocessing

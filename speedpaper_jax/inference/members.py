@@ -365,7 +365,7 @@ def _answers(
     images,
     train_split,
     among,
-    freeze=True,
+    folds=True,
   )
   kept = Unfinished(lambda: _digest(member, model.variables, images, protocol))
   start, pieces = kept.restore()

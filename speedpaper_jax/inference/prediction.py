@@ -62,7 +62,7 @@ def predict(
 
   All batches have one shape, so that one program is compiled; the next is decoded while the
   devices are at work. Batch statistics are the running ones, whatever the run evaluates with, and
-  folded into the layers before, see `frozen`.
+  folded into the layers before, see `folding`.
   What is left out is warned of.
 
   Args:
@@ -82,7 +82,7 @@ def predict(
   names = class_names(description)
   crop = preprocessing.crop
   rows = divisible_batch_size(min(batch_size, len(paths)), mesh)
-  network, variables = build.freeze(model.network, model.variables, mesh)
+  network, variables = build.fold_batch_norm(model.network, model.variables, mesh)
   step = make_predict_step(network, preprocessing.normalization)
   empty = parallel.shard_batch(mesh, {"image": empty_batch(crop, rows)})
   compiled = parallel.jit_on_mesh(step, mesh).lower(variables, empty).compile()

@@ -1,4 +1,4 @@
-"""Convolution, pooling and local response normalization, in a plain form and in one fast on CPUs.
+"""Convolution, pooling and local response normalization: plain, for CPUs and for accelerators.
 
 The forms have the same signature and agree up to the order of sums; parameters do not depend on
 them. Images are [N, H, W, C], kernels [height, width, in / groups, out]. Padding is one of
@@ -221,7 +221,7 @@ def separable_conv_as_dense(
   """`separable_conv` as one dense convolution, whose kernel is the product of the two.
 
   It has more multiplications, but the CPU back end's grouped convolution takes over ten times as
-  long, gradients included.
+  long, gradients included, and a TPU's gradient of the depthwise kernel longer than all of this.
   """
   height, width, _, filters = depthwise.shape
   channels = x.shape[-1]

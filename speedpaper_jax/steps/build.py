@@ -19,7 +19,7 @@ from speedpaper_jax.data.augmentation import Augmentation
 from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE, Normalization
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.models import frozen, layer_names, ops, registry
+from speedpaper_jax.models import folding, layer_names, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
 from speedpaper_jax.models.layers import LayerSettings
@@ -122,11 +122,11 @@ def build_inference_model(
   return build_model(config, num_classes, mesh)
 
 
-def freeze(
+def fold_batch_norm(
   network: nn.Module, variables: Mapping[str, Any], mesh: Mesh
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """A network for inference as `frozen.freeze` gives it, its variables on all devices."""
-  network, variables = frozen.freeze(network, variables)
+  """A network for inference as `folding.fold_batch_norm` gives it, its variables on all devices."""
+  network, variables = folding.fold_batch_norm(network, variables)
   return network, parallel.replicate(mesh, variables)
 
 

@@ -407,11 +407,11 @@ class TestWithNormalizationsFolded:
 
     def freeze(network, variables, mesh):
       folded.append(variables["batch_stats"]["conv"]["batch_norm"])
-      return build_freeze(network, variables, mesh)
+      return fold(network, variables, mesh)
 
-    build_freeze = build.freeze
+    fold = build.fold_batch_norm
     monkeypatch.setattr(build, "freeze", freeze)
-    found = self.answers(network, config, variables, freeze=True)
+    found = self.answers(network, config, variables, folds=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     (statistics,) = folded
     is_moving = np.array_equal(statistics["var"], moving["var"])

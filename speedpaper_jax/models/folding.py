@@ -22,7 +22,7 @@ PyTree = Any
 _NORMALIZED = {"batch_norm": "conv", "embedding_batch_norm": "embedding"}
 
 
-def freeze(
+def fold_batch_norm(
   network: nn.Module, variables: Mapping[str, PyTree]
 ) -> tuple[nn.Module, dict[str, PyTree]]:
   """Folds the batch normalizations, and leaves the auxiliary heads out.

@@ -14,7 +14,7 @@ from networks import DIALECTS, NAMES_WITH_AUX_HEADS, trained
 
 from speedpaper_jax.models import create, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
-from speedpaper_jax.models.frozen import freeze, per_activation_layers
+from speedpaper_jax.models.folding import fold_batch_norm, per_activation_layers
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.papers.networks import NETWORKS
 
@@ -79,27 +79,27 @@ def test_says_the_same_at_every_stage_and_no_wrong_fold_does(
   size = NETWORKS[name].smallest_image_size
   images = np.random.default_rng(1).normal(size=(2, size, size, 3))
   expected = in_inference(network, images)(variables)
-  frozen, params = freeze(network, variables)
+  folded, params = fold_batch_norm(network, variables)
   modules = {module for path in traverse_util.flatten_dict(params) for module in path}
   assert not modules & {"aux", "aux1", "aux2", "batch_norm", "embedding_batch_norm", "batch_stats"}
-  of_frozen = in_inference(frozen, images)
-  assert difference(of_frozen(params), expected) < 1e-10
+  of_folded = in_inference(folded, images)
+  assert difference(of_folded(params), expected) < 1e-10
 
   # Rounded once to float32, in which weights are kept; what follows is exact.
-  _, rounded = freeze(network, jax.tree.map(np.float32, variables))
+  _, rounded = fold_batch_norm(network, jax.tree.map(np.float32, variables))
   assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {np.dtype("float32")}
-  assert difference(of_frozen(jax.tree.map(np.float64, rounded)), expected) < 1e-5
+  assert difference(of_folded(jax.tree.map(np.float64, rounded)), expected) < 1e-5
 
   if batch_norm is None:
     return  # there is nothing to fold
   without_epsilon = dataclasses.replace(network.settings, batch_norm=batch_norm.copy(epsilon=0.0))
-  wrong = [freeze(network.clone(settings=without_epsilon), variables)[1]]
+  wrong = [fold_batch_norm(network.clone(settings=without_epsilon), variables)[1]]
   for each, value in {"mean": 0, "var": 1, "scale": 1, "bias": 0}.items():
     others = changed(variables, each, value)
-    wrong += [freeze(network, others)[1]] if others else []
+    wrong += [fold_batch_norm(network, others)[1]] if others else []
   assert len(wrong) == 3 + network_has(variables, "scale") + network_has(variables, "bias")
   for each in wrong:
-    assert difference(of_frozen(each), expected) > 1e-6
+    assert difference(of_folded(each), expected) > 1e-6
 
 
 def network_has(variables, name):
@@ -112,21 +112,21 @@ def test_values_of_one_layer_written_out():
   variables = trained(shapes_of(network, "bn_inception"))
   layer = variables["params"]["conv2"]
   statistics = variables["batch_stats"]["conv2"]["batch_norm"]
-  frozen = freeze(network, variables)[1]["params"]["conv2"]["conv"]
+  folded = fold_batch_norm(network, variables)[1]["params"]["conv2"]["conv"]
   for channel in (0, 17, 47):
     factor = layer["batch_norm"]["scale"][channel] / math.sqrt(statistics["var"][channel] + 1e-5)
     before = layer["conv"]["bias"][channel] - statistics["mean"][channel]
     kernel = factor * layer["conv"]["kernel"][..., channel]
-    np.testing.assert_allclose(frozen["kernel"][..., channel], kernel, rtol=1e-14)
+    np.testing.assert_allclose(folded["kernel"][..., channel], kernel, rtol=1e-14)
     bias = factor * before + layer["batch_norm"]["bias"][channel]
-    np.testing.assert_allclose(frozen["bias"][channel], bias, rtol=1e-13)
+    np.testing.assert_allclose(folded["bias"][channel], bias, rtol=1e-13)
 
 
 def test_of_a_separable_convolution_the_pointwise_kernel_is_scaled():
   network = make_network("bn_inception", "paper", BatchNorm(epsilon=1e-3))
   variables = trained(shapes_of(network, "bn_inception"))
   before = variables["params"]["conv1"]["conv"]
-  after = freeze(network, variables)[1]["params"]["conv1"]["conv"]
+  after = fold_batch_norm(network, variables)[1]["params"]["conv1"]["conv"]
   assert np.array_equal(after["depthwise_kernel"], before["depthwise_kernel"])
   factors = after["pointwise_kernel"] / before["pointwise_kernel"]
   np.testing.assert_allclose(factors, np.broadcast_to(factors[:, :, :1], factors.shape))
@@ -137,7 +137,7 @@ def test_what_is_given_stays_as_it_is():
   network = make_network("bn_inception", "paper", BatchNorm())
   variables = trained(shapes_of(network, "bn_inception"))
   before = jax.tree.map(np.copy, variables)
-  freeze(network, variables)
+  fold_batch_norm(network, variables)
   assert jax.tree.all(jax.tree.map(np.array_equal, variables, before))
 
 
@@ -145,7 +145,7 @@ def test_with_normalizations_per_activation_the_network_stays_as_it_is():
   layers = ("inception_5b",)
   network = make_network("bn_inception", "paper", BatchNorm(per_activation_layers=layers))
   variables = shapes_of(network, "bn_inception")
-  found, kept = freeze(network, variables)
+  found, kept = fold_batch_norm(network, variables)
   assert found is network
   assert kept == dict(variables)
   names = per_activation_layers(variables)
@@ -157,8 +157,8 @@ def test_in_float32_the_answers_agree_as_far_as_float32_does():
   """On devices, from weights on devices."""
   network = make_network("bn_inception", "pretrainedmodels", BatchNorm(epsilon=1e-5))
   variables = jax.device_put(trained(shapes_of(network, "bn_inception"), np.float32))
-  frozen, params = freeze(network, variables)
+  folded, params = fold_batch_norm(network, variables)
   images = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
   logits, _ = in_inference(network, images)(variables)
-  of_frozen, _ = in_inference(frozen, images)(params)
-  assert float(jnp.abs(of_frozen - logits).max() / logits.std()) < 1e-5
+  of_folded, _ = in_inference(folded, images)(params)
+  assert float(jnp.abs(of_folded - logits).max() / logits.std()) < 1e-5
