@@ -385,11 +385,11 @@ def test_batches_are_no_larger_than_what_is_evaluated(config, monkeypatch, eval_
 
 
 class TestWithNormalizationsFolded:
-  def answers(self, network, config, variables, freeze):
+  def answers(self, network, config, variables, folds):
     preprocessing = Preprocessing(WHOLE, DEFAULT)
     split, train_split = make_split(1, EVAL_COUNT), make_split(0, TRAIN_COUNT)
     evaluator = Evaluator(
-      network, config, parallel.make_mesh(), preprocessing, split, train_split, freeze=freeze
+      network, config, parallel.make_mesh(), preprocessing, split, train_split, folds=folds
     )
     return evaluator.answers(variables).log_probabilities
 
@@ -402,15 +402,15 @@ class TestWithNormalizationsFolded:
     variables = network.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
     moving = {"mean": jnp.full(8, 0.1), "var": jnp.full(8, 0.2)}
     variables = {**variables, "batch_stats": {"conv": {"batch_norm": moving}}}
-    expected = self.answers(network, config, variables, freeze=False)
+    expected = self.answers(network, config, variables, folds=False)
     folded = []
 
-    def freeze(network, variables, mesh):
+    def watched(network, variables, mesh):
       folded.append(variables["batch_stats"]["conv"]["batch_norm"])
       return fold(network, variables, mesh)
 
     fold = build.fold_batch_norm
-    monkeypatch.setattr(build, "freeze", freeze)
+    monkeypatch.setattr(build, "fold_batch_norm", watched)
     found = self.answers(network, config, variables, folds=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     (statistics,) = folded
