@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.papers.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(options: argparse.Namespace) -> None:
   """Prints a row for each network."""
   # JAX's cache of compiled programs stays off: the first answer of a new program is what is timed.
+  for name in options.names:
+    if name not in NETWORKS:
+      raise UserError(f"There is no network '{name}'.{did_you_mean(name, NETWORKS)}")
   print(_HEADER)
   for name in options.names or [each for each in NETWORKS if each != "small_inception"]:
     print(row_of(random_model(name), options.batch_size, options.turns), flush=True)

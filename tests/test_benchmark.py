@@ -106,6 +106,23 @@ class TestCommand:
     assert status == 1
     assert errors.startswith("error: The process of ours ended with status ")
 
+  def test_a_side_that_is_killed_is_told_and_what_was_measured_is_kept(
+    self, monkeypatch, tmp_path, capsys
+  ):
+    take = turns._Process.take
+    numbers = tmp_path / "numbers.json"
+
+    def take_until_one_row_is_there(process, count):
+      if numbers.exists():
+        process._process.kill()
+      return take(process, count)
+
+    monkeypatch.setattr(turns._Process, "take", take_until_one_row_is_there)
+    with pytest.raises(UserError, match=r"The process of ours was killed by signal 9, as systems"):
+      benchmark.main(benchmark.parse([*COMMAND[1:], *SMALL, f"--json={numbers}"]))
+    assert [row["work"]["mode"] for row in json.loads(numbers.read_text())["rows"]] == ["training"]
+    assert capsys.readouterr().out.count("| ours ") == 1
+
   @pytest.mark.parametrize(
     ("model", "package", "size"),
     [("bn_inception", "pretrainedmodels", 32), ("inception_v3", "keras", 75)],

@@ -158,15 +158,22 @@ class _Process:
     assert self._process.stdout is not None
     line = self._process.stdout.readline()
     if not line:
-      status = self._process.wait()
-      lines = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [
-        "no word"
-      ]
-      raise UserError(f"The process of {self._side} ended with status {status}: {lines[-1]:.500}")
+      raise UserError(self._how_it_ended())
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
       raise UserError(answer["error"])
     return answer
+
+  def _how_it_ended(self) -> str:
+    status = self._process.wait()
+    if status < 0:
+      return (
+        f"The process of {self._side} was killed by signal {-status}, as systems do where memory is "
+        f"short; take a smaller --batch_size or --image_size."
+      )
+    lines = self._errors.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "without a word")
+    return f"The process of {self._side} ended with status {status}: {last:.500}"
 
   def take(self, count: int) -> dict[str, Any]:
     """Has it work so many times."""
