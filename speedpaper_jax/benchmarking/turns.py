@@ -168,8 +168,8 @@ class _Process:
     status = self._process.wait()
     if status < 0:
       return (
-        f"The process of {self._side} was killed by signal {-status}, as systems do where memory is "
-        f"short; take a smaller --batch_size or --image_size."
+        f"The process of {self._side} was killed by signal {-status}, as systems do where memory "
+        "is short; take a smaller --batch_size or --image_size."
       )
     lines = self._errors.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((line for line in reversed(lines) if line.strip()), "without a word")
