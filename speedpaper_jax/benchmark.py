@@ -13,7 +13,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedpaper_jax.command_line import entry_point
+from speedpaper_jax.command_line import determinism_flag, entry_point
+from speedpaper_jax.compilation import determinism
 from speedpaper_jax.errors import UserError, did_you_mean, inform
 from speedpaper_jax.files import output_files
 from speedpaper_jax.papers.networks import NETWORKS
@@ -79,6 +80,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     metavar="N",
     help="that a turn lasts, or one step where that is longer (default: 3)",
   )
+  determinism_flag.add_to(parser)
   parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there")
   return parser.parse(arguments[1:])
 
@@ -93,6 +95,7 @@ def main(options: argparse.Namespace) -> None:
   pairs = _pairs(options)
   if options.json is not None:
     output_files.check(options.json)
+  determinism_flag.apply(options)  # in the environment, which the sides' processes have, too
   peaks = turns.find_peaks(options.device or "", options.dtype)
   _print_device(peaks, options)
   print(tables.heading(), flush=True)
@@ -106,7 +109,8 @@ def main(options: argparse.Namespace) -> None:
       rows.append(_measure(task, sides, peaks, options))
       print(tables.lines(rows[-1]), flush=True)
       if options.json is not None:  # each time, so that what is interrupted leaves what it has
-        output_files.write_json(options.json, {"peaks": peaks, "rows": rows})
+        numbers = {"peaks": peaks, "deterministic": determinism.is_on(), "rows": rows}
+        output_files.write_json(options.json, numbers)
   print(f"\n{tables.NOTES}")
 
 
@@ -159,8 +163,10 @@ def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
 
 def _print_device(peaks: dict[str, Any], options: argparse.Namespace) -> None:
   kind = "published" if peaks["are_published"] else "measured here"
+  deterministic = ", deterministic" if determinism.is_on() else ""
   print(
-    f"{peaks['device_kind']}, {options.dtype}, batches of {options.batch_size}; peaks, {kind}: "
+    f"{peaks['device_kind']}, {options.dtype}{deterministic}, batches of {options.batch_size}; "
+    f"peaks, {kind}: "
     f"{peaks['flops'] / 1e9:,.0f} GFLOP/s, {peaks['bandwidth'] / 1e9:,.1f} GB/s\n"
   )
 

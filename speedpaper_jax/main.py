@@ -12,7 +12,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speedpaper_jax.command_line import config_flag, entry_point, host_flags, standard_output
+from speedpaper_jax.command_line import (
+  config_flag,
+  determinism_flag,
+  entry_point,
+  host_flags,
+  standard_output,
+)
 from speedpaper_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--profile", metavar="FROM,TO", help="steps to trace, into profile/ of the run's directory"
   )
+  determinism_flag.add_to(parser)
   parser.add_argument("--list", action="store_true", help="print the experiments and exit")
   host_flags.add_to(parser)
   options = config_flag.parse(parser, arguments[1:])
@@ -60,10 +67,12 @@ def main(options: argparse.Namespace) -> None:
     from speedpaper_jax.config import ranges
 
     ranges.check(config)
+  determinism_flag.apply(options)
   entry_point.set_up_jax()
   entry_point.join_hosts(options)
   # Imported once the flags are known to be good, so that mistakes are reported without delay.
   from speedpaper_jax import experiments
+  from speedpaper_jax.compilation import determinism
   from speedpaper_jax.config.experiments import EXPERIMENTS
   from speedpaper_jax.distributed import hosts
   from speedpaper_jax.storage import run_directory
@@ -76,6 +85,7 @@ def main(options: argparse.Namespace) -> None:
       f"launcher. Several processes take: {', '.join(several)}."
     )
   hosts.check_same("config", config.to_json())
+  hosts.check_same("--deterministic", str(determinism.is_on()))
   with contextlib.ExitStack() as until_end:
     path = hosts.from_main(lambda: str(until_end.enter_context(_locked_path(options))))
     directory = run_directory.RunDirectory(pathlib.Path(path))

@@ -94,11 +94,20 @@ class TestCommand:
     assert (ours["side"], flax["side"]) == ("ours", "flax")
     assert len(ours["rates"]) == len(flax["rates"]) == 2
     assert min(*ours["rates"], *flax["rates"]) > 0
+    assert not json.loads(numbers.read_text())["deterministic"]
     assert list(ours["cold"]) == ["imports", "network", "compiling", "first step"]
     assert ours["memory"] > 2**20
     # XLA leaves out the products with padding, and the gradient of the input.
     assert 0.5 < ours["xla_flops_per_image"] / row["flops_per_image"] < 1.5
     assert len([line for line in output.splitlines() if line.startswith("|")]) == 2 + 2
+
+  def test_deterministic_programs_are_said_to_be_such(self, scratch, tmp_path):
+    numbers = tmp_path / "numbers.json"
+    flags = ("--mode=training", "--deterministic", f"--json={numbers}")
+    status, output, errors = finish(start(scratch, *COMMAND, *SMALL, *flags))
+    assert status == 0, errors
+    assert ", float32, deterministic, batches of 4; peaks, " in output.splitlines()[0]
+    assert json.loads(numbers.read_text())["deterministic"]
 
   def test_a_side_that_ends_is_told(self, scratch, monkeypatch):
     monkeypatch.setitem(os.environ, "XLA_FLAGS", "--no_such_flag=1")

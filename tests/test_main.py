@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import jax
 import pytest
 from commands import CONFIG, MAIN, ROOT, TINY, finish, run, start, wait_for_step
 from commands import flags as config_flags
@@ -92,6 +93,24 @@ class TestFlags:
     with pytest.raises(UserError) as error:
       parse(*arguments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ("--xla_gpu_deterministic_ops=false", "--deterministic is the contrary of --xla_gpu_determin"),
+    ("", "--deterministic comes too late, since JAX has its devices already"),
+  ],
+)
+def test_deterministic_that_cannot_be_had_is_refused(flags, message, monkeypatch, tmp_path):
+  """As where a program of one's own calls the command."""
+  jax.devices()
+  monkeypatch.setenv("XLA_FLAGS", flags)
+  workdir = tmp_path / "run"
+  options = parse(CONFIG, "--deterministic", f"--workdir={workdir}")
+  with pytest.raises(UserError, match=message):
+    main.main(options)
+  assert not workdir.exists()
 
 
 class TestEntryPoint:

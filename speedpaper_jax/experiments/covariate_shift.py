@@ -17,9 +17,10 @@ from speedpaper_jax.distributed import parallel
 from speedpaper_jax.experiments import nonlinearity_statistics, side_by_side
 from speedpaper_jax.experiments.side_by_side import Examples, SideBySide
 from speedpaper_jax.files.rules import ABOVE_ZERO, IMAGE_SIZE, Rule
-from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models import registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.steps import build
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 # What the fields of configs/covariate_shift.py may be.
@@ -89,7 +90,7 @@ def run(config: ml_collections.ConfigDict, directory: RunDirectory) -> dict[str,
 
 def networks(config: ml_collections.ConfigDict, num_classes: int) -> dict[str, nn.Module]:
   """Both without dropout and local response normalization, so that they differ in BN alone."""
-  operations = ops.for_platform(parallel.platform(parallel.make_mesh()))
+  operations = build.build_operations(parallel.make_mesh())
 
   def network(batch_norm: BatchNorm | None) -> nn.Module:
     settings = LayerSettings(batch_norm=batch_norm, operations=operations)

@@ -39,10 +39,11 @@ from speedpaper_jax.files.rules import (
   several,
   whole,
 )
-from speedpaper_jax.models import features, ops, registry
+from speedpaper_jax.models import features, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.features import FEATURES
 from speedpaper_jax.models.layers import LayerSettings
+from speedpaper_jax.steps import build
 from speedpaper_jax.storage.run_directory import RunDirectory
 
 PyTree = Any
@@ -294,7 +295,7 @@ def network_of(
   """Without dropout. The scale may be traced, so that all scales have one program."""
   settings = LayerSettings(
     BatchNorm(decay=config.batch_norm.decay, epsilon=config.batch_norm.epsilon),
-    operations=ops.for_platform(parallel.platform(parallel.make_mesh())),
+    operations=build.build_operations(parallel.make_mesh()),
     width=width,
   )
   return registry.create(

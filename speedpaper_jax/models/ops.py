@@ -312,8 +312,17 @@ ACCELERATOR = Operations(
   projects_before_pooling=True,
   joins_siblings=True,
 )
+# The gradient of XLA's own maximum pool scatters, on a GPU in no fixed order.
+DETERMINISTIC_GPU = ACCELERATOR._replace(max_pool=max_pool_by_slices)
 
 
-def for_platform(platform: str) -> Operations:
-  """The form that is fastest on `platform` ("cpu", "gpu" or "tpu")."""
-  return CPU if platform == "cpu" else ACCELERATOR
+def for_platform(platform: str, deterministic: bool = False) -> Operations:
+  """The form that is fastest on a platform.
+
+  Args:
+    platform: "cpu", "gpu" or "tpu".
+    deterministic: whether XLA is told to give the same bits at every start.
+  """
+  if platform == "cpu":
+    return CPU
+  return DETERMINISTIC_GPU if platform == "gpu" and deterministic else ACCELERATOR

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from speedpaper_jax.compilation import determinism
 from speedpaper_jax.config import plan
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.data import augmentation
@@ -76,7 +77,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
     activation=section.activation,
     dtype=jnp.dtype(section.dtype),
-    operations=ops.for_platform(parallel.platform(mesh)),
+    operations=build_operations(mesh),
     axis_name=axis_name,
     width=section.width,
   )
@@ -88,6 +89,11 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     dropout_rate=section.dropout_rate,
     **_fields_of_some_models(section),
   )
+
+
+def build_operations(mesh: Mesh) -> ops.Operations:
+  """The form of a network's operations, for the devices it will run on."""
+  return ops.for_platform(parallel.platform(mesh), determinism.is_on())
 
 
 def _fields_of_some_models(section: ml_collections.ConfigDict) -> dict[str, Any]:

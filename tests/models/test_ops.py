@@ -271,11 +271,16 @@ class TestLocalResponseNorm:
 
 
 @pytest.mark.parametrize(
-  ("platform", "expected"),
-  [("cpu", ops.CPU), ("gpu", ops.ACCELERATOR), ("tpu", ops.ACCELERATOR)],
+  ("platform", "expected", "deterministic"),
+  [
+    ("cpu", ops.CPU, ops.CPU),
+    ("gpu", ops.ACCELERATOR, ops.DETERMINISTIC_GPU),
+    ("tpu", ops.ACCELERATOR, ops.ACCELERATOR),
+  ],
 )
-def test_the_platform_decides_on_the_form(platform, expected):
+def test_the_platform_decides_on_the_form(platform, expected, deterministic):
   assert ops.for_platform(platform) is expected
+  assert ops.for_platform(platform, deterministic=True) is deterministic
 
 
 def test_the_plain_convolution_is_jax_own():

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import shortened
 import tiny
 
+from speedpaper_jax.compilation import determinism
 from speedpaper_jax.config import plan, ranges
 from speedpaper_jax.config.defaults import train_config
 from speedpaper_jax.config.durations import Durations
@@ -16,8 +18,9 @@ from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops, registry
-from speedpaper_jax.steps import build
+from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.steps.mixing import Mixing
+from speedpaper_jax.steps.step import batch_template, make_train_step
 
 DEVICES = 8
 
@@ -45,6 +48,41 @@ def test_the_model_is_the_one_of_the_config(config):
   batch_norm = model.settings.batch_norm
   assert (batch_norm.decay, batch_norm.epsilon) == (0.9, 1e-5)
   assert not batch_norm.unbiased_running_variance
+
+
+class TestOnGPUs:
+  """The step of a network with all kinds of pools, as it is lowered for them; none is needed."""
+
+  @pytest.fixture(autouse=True)
+  def short(self, monkeypatch):
+    shortened.shorten(monkeypatch)
+    monkeypatch.setattr(parallel, "platform", lambda mesh: "gpu")
+
+  def lowered(self, config, name):
+    config.model.name, config.data.image_size = name, 32
+    config.batch_norm.enabled = name != "googlenet"
+    config.data.augmentation.mixup = config.label_smoothing = 0.1
+    config, mesh = assembly.prepare(config)
+    parts = assembly.assemble(config, mesh, 10, epoch_size=1000)
+    step = make_train_step(
+      parts.model,
+      parts.optimizer,
+      seed=0,
+      label_smoothing=config.label_smoothing,
+      mixing=parts.mixing,
+      normalization=DEFAULT,
+    )
+    batch = batch_template(config.batch_size, config.data.image_size, with_distortion=True)
+    wrapped = parallel.jit_train_step(step, mesh, "jit")
+    return wrapped.trace(parts.state_template, batch).lower(lowering_platforms=("cuda",)).as_text()
+
+  @pytest.mark.parametrize("name", ["bn_inception", "googlenet"])
+  def test_nothing_scatters_where_the_same_bits_are_asked_for(self, config, name, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", determinism.FLAG)
+    assert "scatter" not in self.lowered(config, name)
+
+  def test_elsewhere_gradients_of_maxima_do(self, config):
+    assert "select_and_scatter" in self.lowered(config, "bn_inception")
 
 
 class TestDecays:
