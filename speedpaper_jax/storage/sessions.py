@@ -22,6 +22,8 @@ class Session:
   Attributes:
     command: that began it; empty where it was part of a sweep.
     devices: in words.
+    deterministic: whether XLA was told to give the same bits at every start, see
+      `compilation.determinism`; None of a session of an earlier version.
     began: time, as `provenance.now` gives it.
     ended: the same; empty while it goes on, and after a kill.
     end: how it ended, in words; empty likewise.
@@ -38,6 +40,7 @@ class Session:
 
   command: str = ""
   devices: str = ""
+  deterministic: bool | None = None
   began: str = ""
   ended: str = ""
   end: str = ""
@@ -56,8 +59,9 @@ class Session:
     return (self.first_examples + (step - self.first_step) * self.batch_size) / self.epoch_size
 
 
-_OF_A_SESSION: Mapping[str, rules.Rules] = {
+_OF_A_SESSION: Mapping[str, Any] = {
   **dict.fromkeys(("command", "devices", "began", "ended", "end", "duration"), rules.TEXT),
+  "deterministic": rules.IfPresent(rules.or_nothing(rules.SWITCH)),
   "batch_size": rules.ROWS,
   "epoch_size": rules.whole(1, 2**53),
   **dict.fromkeys(("first_step", "last_step", "saved_step"), rules.STEP),
@@ -85,7 +89,10 @@ def read(directory: RunDirectory) -> list[Session]:
     raise UserError(
       f"{directory.path / _FILE} is damaged: {error} Put a copy of it back, or remove it."
     ) from error
-  return [Session(**{name: each[name] for name in _OF_A_SESSION}) for each in content["sessions"]]
+  return [
+    Session(**{name: each[name] for name in _OF_A_SESSION if name in each})
+    for each in content["sessions"]
+  ]
 
 
 def that_count(sessions: Sequence[Session]) -> list[Session]:

@@ -1,16 +1,19 @@
 """The start of a training run that may be resumed: what it prints, and the files it writes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
+from speedpaper_jax.compilation import determinism
 from speedpaper_jax.config.durations import Durations
+from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError, warn
 from speedpaper_jax.inference.model_directory import ModelDescription
 from speedpaper_jax.steps import build
 from speedpaper_jax.steps.assembly import Assembly
-from speedpaper_jax.storage import provenance, resuming, undecodable
+from speedpaper_jax.storage import provenance, resuming, sessions, undecodable
 from speedpaper_jax.storage.resuming import Changes
 from speedpaper_jax.storage.run_data import RunData
 from speedpaper_jax.storage.run_directory import RunDirectory
@@ -55,6 +58,7 @@ def session_of(parts: Assembly, changes: Changes, command: str) -> Session:
   return Session(
     command=command,
     devices=provenance.machine()["devices"],
+    deterministic=determinism.is_on(),
     duration=parts.config.duration,
     batch_size=durations.batch_size,
     epoch_size=durations.epoch_size,
@@ -126,6 +130,8 @@ def begin(
   if first_step:
     print(f"resuming after step {first_step}", flush=True)
     _warn(config, session, total_steps)
+    if are_steps_left and parallel.platform(parts.mesh) == "gpu":
+      _warn_of_determinism(sessions.that_count(sessions.read(directory)), session)
   elif steps := max((entry["step"] for entry in directory.metrics()), default=0):
     print(f"starting again: {steps} steps were taken, but no checkpoint was written", flush=True)
   if are_steps_left:
@@ -152,6 +158,24 @@ def _keep_config(
     {field: changes[field][1] for field in resuming.in_effect(changes, are_steps_left=False)}
   )
   directory.save_config(kept)
+
+
+def _warn_of_determinism(before: Sequence[Session], session: Session) -> None:
+  """On a GPU, where the steps of a run are not all of one kind."""
+  was = before[-1].deterministic if before else None
+  if was is None or was == session.deterministic:
+    return
+  if was:
+    warn(
+      f"the run had --deterministic and goes on without it: on GPUs the steps after step "
+      f"{session.first_step} may come out in other bits each time; give it again to prevent that."
+    )
+  else:
+    warn(
+      f"the run had no --deterministic and goes on with it: on GPUs the steps after step "
+      f"{session.first_step} alone come out in the same bits each time; for all of them begin anew "
+      f"in another --workdir."
+    )
 
 
 def _warn(config: ml_collections.ConfigDict, session: Session, total_steps: int) -> None:

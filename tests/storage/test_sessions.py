@@ -89,6 +89,7 @@ class TestRead:
       {"learning_rates": ["a", "b"]},
       {"epoch_size": 0},
       {"command": 7},
+      {"deterministic": "yes"},
     ],
     ids=str,
   )
@@ -100,6 +101,14 @@ class TestRead:
     (directory.path / "sessions.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"sessions\.json is damaged"):
       sessions.read(directory)
+
+  def test_of_an_earlier_version_it_is_not_known_whether_it_was_deterministic(self, directory):
+    content = dataclasses.asdict(session(0, 5, deterministic=True))
+    directory.write("sessions.json", {"sessions": [content]})
+    assert sessions.read(directory)[0].deterministic
+    del content["deterministic"]
+    directory.write("sessions.json", {"sessions": [content]})
+    assert sessions.read(directory)[0].deterministic is None
 
 
 class TestThatCount:

@@ -10,6 +10,8 @@ import pytest
 from commands import MAIN, TINY, flags, kill, run, start, wait_for_step, wait_until
 
 from benchmarks.survive_kills import TIMINGS
+from speedpaper_jax.storage import sessions
+from speedpaper_jax.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +112,23 @@ def test_killed_during_a_checkpoint(scratch, uninterrupted, tmp_path, step):
   kill_during_checkpoint(lambda: start(scratch, *command), tmp_path, step)
   assert resumed_after(run(scratch, *command)) == (step - 4 or None)
   assert_same_end(tmp_path, uninterrupted)
+
+
+def test_on_cpus_deterministic_makes_no_difference(scratch, uninterrupted, tmp_path):
+  """But for what is recorded of the run."""
+  command = (*TINY, f"--workdir={tmp_path}", "--deterministic", *flags())
+  process = start(scratch, *command)
+  wait_for_step(process, 6)
+  wait_until(process, (tmp_path / "checkpoints" / "4").exists)
+  kill(process)
+  assert resumed_after(run(scratch, *command)) == 4
+  assert_same_end(tmp_path, uninterrupted)
+  found = sessions.read(RunDirectory(tmp_path))
+  assert [session.deterministic for session in found] == [True, True]
+  assert all(" --deterministic " in session.command for session in found)
+  assert " --deterministic " in summary(tmp_path)["command"]
+  (before,) = sessions.read(RunDirectory(uninterrupted))
+  assert not before.deterministic
 
 
 def test_started_again_after_its_end(scratch, uninterrupted, tmp_path):

@@ -14,6 +14,7 @@ from interrupting import interrupt_at
 from PIL import Image
 
 from benchmarks.survive_kills import TIMINGS
+from speedpaper_jax.compilation import determinism
 from speedpaper_jax.config.files import load
 from speedpaper_jax.data import distortions
 from speedpaper_jax.data.crop import EvaluationCrop
@@ -256,6 +257,56 @@ class TestOtherReplicas:
     config.duration = "4 steps"
     train.run(config, directory)
     assert ("continuing on 4 devices, after 8" in capsys.readouterr().err) == tells
+
+
+class TestDeterminism:
+  """XLA's flag is recorded, and told of where a run on a GPU goes on with it or without it anew."""
+
+  @pytest.fixture
+  def take(self, config, directory, monkeypatch, capsys):
+    """What a start that takes two more steps prints to standard error."""
+
+    def take(flags):
+      monkeypatch.setenv("XLA_FLAGS", flags)
+      steps_before = sum(1 for entry in directory.metrics() if entry["split"] == "train")
+      config.duration = f"{steps_before + 2} steps"
+      train.run(config, directory)
+      return capsys.readouterr().err
+
+    return take
+
+  @pytest.fixture
+  def on_gpus(self, monkeypatch):
+    monkeypatch.setattr(parallel, "platform", lambda mesh: "gpu")
+
+  @pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+      (determinism.FLAG, "", "the run had --deterministic and goes on without it: on GPUs the "),
+      ("", determinism.FLAG, "the run had no --deterministic and goes on with it: on GPUs the "),
+    ],
+    ids=["no longer", "from here on"],
+  )
+  @pytest.mark.usefixtures("on_gpus")
+  def test_another_kind_of_steps_is_told(self, take, directory, before, now, sentence):
+    take(before)
+    assert f"warning: {sentence}steps after step 2 " in take(now)
+    recorded = [each.deterministic for each in sessions.read(directory)]
+    assert recorded == [bool(before), bool(now)]
+    assert "--deterministic" not in take(now)
+
+  @pytest.mark.usefixtures("on_gpus")
+  def test_nothing_is_told_where_it_is_not_known(self, take, directory):
+    """Of a run of an earlier version."""
+    take(determinism.FLAG)
+    content = directory.read("sessions.json")
+    del content["sessions"][0]["deterministic"]
+    directory.write("sessions.json", content)
+    assert "--deterministic" not in take("")
+
+  def test_elsewhere_nothing_is_told(self, take):
+    take(determinism.FLAG)
+    assert "--deterministic" not in take("")
 
 
 def test_the_seed_makes_the_difference(config, directory, tmp_path):
