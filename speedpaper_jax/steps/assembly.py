@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from speedpaper_jax.compilation import freed_memory
+from speedpaper_jax.compilation import freed_memory, slow_cards
 from speedpaper_jax.config import ranges
 from speedpaper_jax.config.durations import Durations
 from speedpaper_jax.config.plan import Plan
@@ -113,6 +113,7 @@ def prepare(
   ranges.check(config)
   parallel.check_can_compile()
   mesh = parallel.make_mesh(devices)
+  slow_cards.warn(mesh.devices.flat[0])
   parallel.check_batch(mesh, config.batch_size, config.accumulation_steps)
   return build.resolve(config), mesh
 
