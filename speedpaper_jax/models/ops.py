@@ -8,14 +8,16 @@ them. Images are [N, H, W, C], kernels [height, width, in / groups, out]. Paddin
   a number         so many pixels on every side, PyTorch's
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from speedpaper_jax.models import cpu_convolution
 
 Padding = str | int
 
@@ -62,9 +64,14 @@ def separable_conv(
 
 
 def _conv(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding, groups: int = 1
+  x: jax.Array,
+  kernel: jax.Array,
+  strides: int,
+  padding: Padding,
+  groups: int = 1,
+  conv: Callable[..., jax.Array] = lax.conv_general_dilated,
 ) -> jax.Array:
-  return lax.conv_general_dilated(
+  return conv(
     x,
     kernel,
     (strides, strides),
@@ -124,99 +131,13 @@ def pads_of(size: int, window: int, strides: int, padding: Padding) -> tuple[int
   return before, after
 
 
-def conv_as_matmul(
-  lhs: jax.Array,
-  rhs: jax.Array,
-  window_strides: Sequence[int],
-  padding: Any,
-  lhs_dilation: Sequence[int] | None = None,
-  rhs_dilation: Sequence[int] | None = None,
-  dimension_numbers: Any = None,
-  feature_group_count: int = 1,
-  batch_group_count: int = 1,
-  precision: Any = None,
-  preferred_element_type: Any = None,
-) -> jax.Array:
-  """`lax.conv_general_dilated`, as one matrix product for 1×1 kernels and for small maps.
-
-  XLA's CPU back end runs its matrix product two to three times as fast as its convolution. Where
-  a map is smaller than its kernel, as in most of BN-Inception at 32 pixels, it swaps the two, and
-  takes up to a hundred times as long.
-  """
-  dilation = max(*(lhs_dilation or (1, 1)), *(rhs_dilation or (1, 1)))
-  if dilation == feature_group_count == batch_group_count == 1:
-    factors = _factors(lhs, rhs, window_strides, padding)
-    if factors is not None:
-      return jnp.einsum(
-        "nhwi,io->nhwo",
-        *factors,
-        precision=precision,
-        preferred_element_type=preferred_element_type,
-      )
-  return lax.conv_general_dilated(
-    lhs,
-    rhs,
-    window_strides,
-    padding,
-    lhs_dilation,
-    rhs_dilation,
-    dimension_numbers,
-    feature_group_count,
-    batch_group_count,
-    precision,
-    preferred_element_type,
-  )
-
-
-class _Axis(NamedTuple):
-  """A convolution along the rows or the columns of a map."""
-
-  size: int
-  window: int
-  stride: int
-  pads: tuple[int, int]
-
-  @property
-  def outputs(self) -> int:
-    return max((self.size + sum(self.pads) - self.window) // self.stride + 1, 0)
-
-  def seen_by(self, tap: int) -> slice:
-    """What a tap of the kernel sees of the padded axis, one value an output."""
-    return slice(tap, tap + (self.outputs - 1) * self.stride + 1, self.stride)
-
-  def taps(self) -> list[int]:
-    """Those that see more than padding; one, if there is none, which sees zeros."""
-    padded = range(-self.pads[0], self.size + self.pads[1])
-    seen = [padded[self.seen_by(tap)] for tap in range(self.window)]
-    return [tap for tap, at in enumerate(seen) if any(0 <= i < self.size for i in at)] or [0]
-
-
-def _factors(
-  x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any
-) -> tuple[jax.Array, jax.Array] | None:
-  """The product that a convolution is: [N, H', W', taps · in] and [taps · in, out].
-
-  Taps that see nothing but padding are left out: of 3×3 on a 1×1 map one is left. None where the
-  map of outputs is at least as large as the kernel, in which the copies cost more than they save.
-  """
-  sizes, windows = x.shape[1:3], kernel.shape[:2]
-  if isinstance(padding, str):
-    padding = lax.padtype_to_pads(sizes, windows, strides, padding)
-  rows, columns = (_Axis(*each) for each in zip(sizes, windows, strides, padding, strict=True))
-  if windows == (1, 1) and (rows.outputs, columns.outputs) == sizes:
-    return x, kernel[0, 0]
-  smaller_than_kernel = rows.outputs < rows.window or columns.outputs < columns.window
-  if not smaller_than_kernel or not rows.outputs * columns.outputs:
-    return None
-  x = jnp.pad(x, [(0, 0), *padding, (0, 0)])
-  taps = list(itertools.product(rows.taps(), columns.taps()))
-  patches = [x[:, rows.seen_by(row), columns.seen_by(column)] for row, column in taps]
-  weights = [kernel[row, column] for row, column in taps]
-  return jnp.concatenate(patches, -1), jnp.concatenate(weights)
-
-
 def separable_conv_as_dense(
-  x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, strides: int, padding: Padding
+  x: jax.Array,
+  depthwise: jax.Array,
+  pointwise: jax.Array,
+  strides: int,
+  padding: Padding,
+  conv: Callable[..., jax.Array] = lax.conv_general_dilated,
 ) -> jax.Array:
   """`separable_conv` as one dense convolution, whose kernel is the product of the two.
 
@@ -230,7 +151,7 @@ def separable_conv_as_dense(
     depthwise.reshape(height, width, channels, filters // channels),
     pointwise.reshape(channels, filters // channels, -1),
   )
-  return _conv(x, kernel, strides, padding)
+  return _conv(x, kernel, strides, padding, conv=conv)
 
 
 def max_pool_by_slices(x: jax.Array, window: int, strides: int, padding: Padding) -> jax.Array:
@@ -303,7 +224,12 @@ def local_response_norm(
 
 
 PLAIN = Operations(lax.conv_general_dilated, separable_conv, max_pool, avg_pool)
-CPU = Operations(conv_as_matmul, separable_conv_as_dense, max_pool_by_slices, avg_pool_by_slices)
+CPU = Operations(
+  cpu_convolution.conv,
+  functools.partial(separable_conv_as_dense, conv=cpu_convolution.conv),
+  max_pool_by_slices,
+  avg_pool_by_slices,
+)
 ACCELERATOR = Operations(
   lax.conv_general_dilated,
   separable_conv_as_dense,

@@ -1,10 +1,6 @@
 """The plain form of each operation against the one for CPUs, a hand computation, or PyTorch."""
 
-import functools
-import itertools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
@@ -29,11 +25,6 @@ def assert_same_outputs_and_gradients(one, other, *inputs):
     )
 
 
-def convolution(form):
-  """A form's, as `nn.Conv` calls it."""
-  return functools.partial(form.conv, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
 @pytest.fixture
 def torch():
   return pytest.importorskip("torch", reason="PyTorch is the reference")
@@ -49,89 +40,6 @@ def from_torch(x):
 
 
 class TestConvolution:
-  @pytest.mark.parametrize(
-    ("kernel", "strides", "groups"),
-    [
-      ((1, 1, 6, 4), 1, 1),
-      ((1, 1, 6, 4), 2, 1),
-      ((1, 1, 3, 4), 1, 2),
-      ((3, 3, 6, 4), 1, 1),
-      ((1, 3, 6, 4), 1, 1),
-    ],
-  )
-  def test_as_matmul_equals_the_plain_form(self, kernel, strides, groups):
-    def conv(form, x, weights):
-      return form.conv(
-        x,
-        weights,
-        (strides, strides),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-      )
-
-    assert_same_outputs_and_gradients(
-      functools.partial(conv, ops.PLAIN),
-      functools.partial(conv, ops.CPU),
-      random(0, (2, 5, 4, 6)),
-      random(1, kernel),
-    )
-
-  @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 7), (7, 1)])
-  def test_on_small_maps_equals_the_plain_form(self, kernel):
-    """Maps of 1×1 to 4×4 with both strides and every kind of padding, in one program."""
-    settings = list(
-      itertools.product([(1, 1), (2, 2), (1, 4), (4, 3)], (1, 2), ("SAME", "VALID", 1))
-    )
-
-    def convs(form, x, weights):
-      outputs = []
-      for (height, width), strides, padding in settings:
-        pads = padding if isinstance(padding, str) else [(padding, padding)] * 2
-        y = convolution(form)(x[:, :height, :width], weights, (strides, strides), pads)
-        outputs.append(y.reshape(y.shape[0], -1))
-      return jnp.concatenate(outputs, 1)
-
-    assert_same_outputs_and_gradients(
-      functools.partial(convs, ops.PLAIN),
-      functools.partial(convs, ops.CPU),
-      random(0, (2, 4, 4, 3)),
-      random(1, (*kernel, 3, 4)),
-    )
-
-  @pytest.mark.parametrize(
-    ("height", "width", "kernel", "strides", "is_matmul"),
-    [
-      (5, 4, (1, 1), 1, True),
-      (35, 35, (1, 1), 1, True),
-      (1, 1, (3, 3), 1, True),
-      (2, 2, (3, 3), 1, True),
-      (4, 4, (3, 3), 2, True),
-      (4, 4, (5, 5), 1, True),
-      (3, 3, (3, 3), 1, False),
-      (5, 5, (3, 3), 2, False),
-      (8, 8, (1, 1), 2, False),
-      (6, 6, (1, 7), 1, True),
-      (17, 17, (1, 7), 1, False),
-    ],
-  )
-  def test_pointwise_ones_and_small_maps_become_matrix_products(
-    self, height, width, kernel, strides, is_matmul
-  ):
-    conv = functools.partial(convolution(ops.CPU), window_strides=(strides,) * 2, padding="SAME")
-    program = str(jax.make_jaxpr(conv)(np.zeros((2, height, width, 6)), np.zeros((*kernel, 6, 4))))
-    assert ("dot_general" in program) == is_matmul
-    assert ("conv_general_dilated" in program) != is_matmul
-
-  @pytest.mark.parametrize(
-    ("height", "width", "taps"), [(1, 1, 1), (1, 4, 5), (2, 2, 9), (3, 3, 25)]
-  )
-  def test_taps_that_see_padding_alone_are_not_computed(self, height, width, taps):
-    conv = functools.partial(convolution(ops.CPU), window_strides=(1, 1), padding="SAME")
-    inputs = np.zeros((2, height, width, 6)), np.zeros((5, 5, 6, 4))
-    flops = jax.jit(conv).lower(*inputs).cost_analysis()["flops"]
-    assert flops == pytest.approx(2 * height * width * (2 * taps * 6 * 4), rel=0.02)
-
   @pytest.mark.parametrize(("strides", "padding"), [(1, "SAME"), (2, "SAME"), (2, "VALID"), (2, 1)])
   @pytest.mark.parametrize("multiplier", [1, 8])
   def test_separable_as_dense_equals_the_plain_form(self, strides, padding, multiplier):

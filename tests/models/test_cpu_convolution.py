@@ -1,0 +1,181 @@
+"""The CPUs' convolution against JAX's own, in value and gradient."""
+
+import functools
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose
+
+from speedpaper_jax.models import cpu_convolution
+
+
+def random(seed, shape):
+  return np.random.default_rng(seed).normal(size=shape)
+
+
+def of_images(conv):
+  """As `nn.Conv` calls it."""
+  return functools.partial(conv, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+OURS, PLAIN = of_images(cpu_convolution.conv), of_images(lax.conv_general_dilated)
+
+
+def assert_same_outputs_and_gradients(one, other, *inputs):
+  """In float64, up to the order of sums."""
+  with jax.enable_x64(True):
+    y, vjp = jax.vjp(jax.jit(one), *inputs)
+    y_other, vjp_other = jax.vjp(jax.jit(other), *inputs)
+    assert_allclose(y, y_other, rtol=1e-12, atol=1e-12)
+    d_y = random(100, y.shape)
+    jax.tree.map(
+      lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), vjp(d_y), vjp_other(d_y)
+    )
+
+
+class TestSmallMaps:
+  @pytest.mark.parametrize(
+    ("kernel", "strides", "groups"),
+    [
+      ((1, 1, 6, 4), 1, 1),
+      ((1, 1, 6, 4), 2, 1),
+      ((1, 1, 3, 4), 1, 2),
+      ((3, 3, 6, 4), 1, 1),
+      ((1, 3, 6, 4), 1, 1),
+    ],
+  )
+  def test_as_matmul_equals_the_plain_form(self, kernel, strides, groups):
+    one, other = (
+      functools.partial(
+        conv, window_strides=(strides,) * 2, padding="SAME", feature_group_count=groups
+      )
+      for conv in (OURS, PLAIN)
+    )
+    assert_same_outputs_and_gradients(one, other, random(0, (2, 5, 4, 6)), random(1, kernel))
+
+  @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 7), (7, 1)])
+  def test_on_small_maps_equals_the_plain_form(self, kernel):
+    """Maps of 1×1 to 4×4 with both strides and every kind of padding, in one program."""
+    settings = list(
+      itertools.product([(1, 1), (2, 2), (1, 4), (4, 3)], (1, 2), ("SAME", "VALID", 1))
+    )
+
+    def convs(conv, x, weights):
+      outputs = []
+      for (height, width), strides, padding in settings:
+        pads = padding if isinstance(padding, str) else [(padding, padding)] * 2
+        y = conv(x[:, :height, :width], weights, (strides, strides), pads)
+        outputs.append(y.reshape(y.shape[0], -1))
+      return jnp.concatenate(outputs, 1)
+
+    assert_same_outputs_and_gradients(
+      functools.partial(convs, OURS),
+      functools.partial(convs, PLAIN),
+      random(0, (2, 4, 4, 3)),
+      random(1, (*kernel, 3, 4)),
+    )
+
+  @pytest.mark.parametrize(
+    ("height", "width", "kernel", "strides", "is_matmul"),
+    [
+      (5, 4, (1, 1), 1, True),
+      (35, 35, (1, 1), 1, True),
+      (1, 1, (3, 3), 1, True),
+      (2, 2, (3, 3), 1, True),
+      (4, 4, (3, 3), 2, True),
+      (4, 4, (5, 5), 1, True),
+      (3, 3, (3, 3), 1, False),
+      (5, 5, (3, 3), 2, False),
+      (8, 8, (1, 1), 2, False),
+      (6, 6, (1, 7), 1, True),
+      (17, 17, (1, 7), 1, False),
+    ],
+  )
+  def test_pointwise_ones_and_small_maps_become_matrix_products(
+    self, height, width, kernel, strides, is_matmul
+  ):
+    conv = functools.partial(OURS, window_strides=(strides,) * 2, padding="SAME")
+    program = str(jax.make_jaxpr(conv)(np.zeros((2, height, width, 6)), np.zeros((*kernel, 6, 4))))
+    assert ("dot_general" in program) == is_matmul
+    assert ("conv_general_dilated" in program) != is_matmul
+
+  @pytest.mark.parametrize(
+    ("height", "width", "taps"), [(1, 1, 1), (1, 4, 5), (2, 2, 9), (3, 3, 25)]
+  )
+  def test_taps_that_see_padding_alone_are_not_computed(self, height, width, taps):
+    conv = functools.partial(OURS, window_strides=(1, 1), padding="SAME")
+    inputs = np.zeros((2, height, width, 6)), np.zeros((5, 5, 6, 4))
+    flops = jax.jit(conv).lower(*inputs).cost_analysis()["flops"]
+    assert flops == pytest.approx(2 * height * width * (2 * taps * 6 * 4), rel=0.02)
+
+
+LARGE = (3, 40, 36, 70)
+
+
+class TestLargeMaps:
+  """They have more than 100,000 values."""
+
+  def test_are_told_by_the_values_of_an_image(self):
+    assert cpu_convolution.is_large(LARGE)
+    assert not cpu_convolution.is_large((64, 36, 36, 70))
+
+  @pytest.mark.parametrize(
+    ("kernel", "strides", "padding"),
+    [
+      ((3, 3), 1, "SAME"),
+      ((3, 2), 2, "VALID"),
+      ((1, 7), 1, [(1, 1), (0, 2)]),
+      ((1, 1), 1, "SAME"),
+      ((1, 1), 2, "SAME"),
+    ],
+  )
+  def test_equal_the_plain_form(self, kernel, strides, padding):
+    one, other = (
+      functools.partial(conv, window_strides=(strides,) * 2, padding=padding)
+      for conv in (OURS, PLAIN)
+    )
+    assert_same_outputs_and_gradients(one, other, random(0, LARGE), random(1, (*kernel, 70, 4)) / 9)
+
+  def test_have_tangents_and_second_derivatives(self):
+    x, kernel = random(0, LARGE), random(1, (3, 3, 70, 2)) / 9
+    d_x, d_kernel = random(2, x.shape), random(3, kernel.shape)
+
+    def loss(conv, x, kernel):
+      return jnp.mean(conv(x, kernel, (1, 1), "VALID") ** 3)
+
+    with jax.enable_x64(True):
+      for of_loss in (lambda f: f, lambda f: jax.grad(f, (0, 1))):
+        found, expected = (
+          jax.jit(functools.partial(jax.jvp, of_loss(functools.partial(loss, conv))))(
+            (x, kernel), (d_x, d_kernel)
+          )
+          for conv in (OURS, PLAIN)
+        )
+        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
+
+  def test_a_kernels_gradient_is_added_up_image_by_image(self):
+    """And an input that asks for no gradient has none computed."""
+
+    def loss(kernel):
+      return jnp.sum(OURS(np.zeros(LARGE), kernel, (1, 1), "SAME") ** 2)
+
+    program = jax.make_jaxpr(jax.grad(loss))(np.zeros((3, 3, 70, 2)))
+    *_, loop = [each for each in program.jaxpr.eqns if each.primitive.name == "scan"]
+    assert loop.params["length"] == 3
+    assert "dot_general[" in str(loop)
+    assert str(program).count("conv_general_dilated[") == 1
+
+  def test_a_product_has_no_transposed_copy(self):
+    def loss(x, kernel):
+      return jnp.sum(OURS(x, kernel, (1, 1), "SAME") ** 2)
+
+    step = jax.jit(jax.grad(loss, (0, 1)))
+    program = step.lower(np.zeros(LARGE), np.zeros((1, 1, 70, 5))).compile().as_text()
+    size = np.prod(LARGE)
+    written = re.findall(r"f32\[([\d,]+)\]\S* (?:transpose|copy)\(", program)
+    assert not [shape for shape in written if np.prod([*map(int, shape.split(","))]) == size]
