@@ -22,6 +22,7 @@ from jax import lax
 from speedpaper_jax.models import layer_names
 
 PyTree = Any
+MaxPool = Callable[[jax.Array], jax.Array]
 
 _ROW_MASK = "row_mask"
 # Of a mean from the pivot, in variances: more cost a difference of sums over four of its 24 bits.
@@ -263,6 +264,100 @@ def _tangent(per_activation: bool, axis_name: str | None) -> Callable[..., jax.A
   return jax.checkpoint(tangent, prevent_cse=False)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def differentiable_moments(
+  x: jax.Array,
+  axis_name: str | None,
+  mask: jax.Array | None = None,
+  pivot: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The count, mean and m2 of `group_moments`, of which the last two carry gradients.
+
+  Args:
+    x: [G, n, ..., C], the output of `split_groups`.
+    axis_name: a mapped axis over which they are joined, or None.
+    mask: bool [G, n, 1, ..., 1], which rows count; None for all.
+    pivot: see `group_moments`; it carries no gradient.
+  """
+  moments = group_moments(x, False, axis_name, mask, pivot)
+  return jnp.asarray(moments.count, moments.mean.dtype), moments.mean, moments.m2
+
+
+@differentiable_moments.defjvp
+def _moments_jvp(
+  axis_name: str | None, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+  """As of `normalize`: what is transposed here, reverse mode transposes back."""
+  x, mask, pivot = primals
+  count, mean, m2 = differentiable_moments(x, axis_name, mask, pivot)
+  d_mean, d_m2 = _moments_tangent(axis_name)((x, mask, count, mean), tangents[0])
+  return (count, mean, m2), (jnp.zeros_like(count), d_mean, d_m2)
+
+
+@functools.cache  # one function, so that layers of one shape are traced once
+def _moments_tangent(axis_name: str | None) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  def backward(
+    residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array]:
+    x, mask, m, mean = residuals
+    d_mean, d_m2 = gradients if axis_name is None else lax.psum(gradients, axis_name)
+    d_x = d_mean / jnp.maximum(m, 1) + 2 * d_m2 * _masked(x - mean, mask)
+    return (_masked(d_x, mask).astype(x.dtype),)
+
+  def tangent(residuals: tuple[Any, ...], x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mean = residuals[-1]
+    transposed = jax.linear_transpose(functools.partial(backward, residuals), (mean, mean))
+    ((d_mean, d_m2),) = transposed((x,))
+    return d_mean, d_m2
+
+  return jax.checkpoint(tangent, prevent_cse=False)
+
+
+def normalize_and_pool(
+  x: jax.Array,
+  max_pool: MaxPool,
+  scale: jax.Array,
+  bias: jax.Array,
+  epsilon: float,
+  groups: int,
+  axis_name: str | None,
+  mask: jax.Array | None = None,
+  pivot: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+  """Algorithm 1 and a max pool behind it, which is computed first.
+
+  Args:
+    x: [N, H, W, C].
+    max_pool: [N, H, W, C] → [N, H', W', C].
+    scale: γ, [C]. Where it is negative, the least value of a feature becomes the largest.
+    bias: β, [C].
+    epsilon: added to the variance.
+    groups: of rows.
+    axis_name: a mapped axis over which statistics are joined, or None.
+    mask: bool [G, n, 1, 1, 1], which rows count; None for all. The others become β.
+    pivot: see `group_moments`; it carries no gradient.
+
+  Returns:
+    y, [G, n, H', W', C]; the count, mean and m2 of `Moments`, which carry no gradient.
+  """
+  # All of `x` as γ points it, so that one array is written for the pool and for the moments.
+  sign = _sign(scale)
+  x = sign.astype(x.dtype) * x
+  pooled = split_groups(max_pool(x), groups)
+  count, mean, m2 = differentiable_moments(
+    split_groups(x, groups), axis_name, mask, None if pivot is None else sign * pivot
+  )
+  multiplier = sign * scale * lax.rsqrt(Moments(count, mean, m2).variance + epsilon)
+  # The mean's gradient goes by a shift of zero, so that a layer has no more sums than the two of
+  # `multiplier` and `shift`, and both of deviations.
+  constant_mean = lax.stop_gradient(mean)
+  shift = bias + multiplier * (constant_mean - mean)
+  y = multiplier * _masked(pooled - constant_mean, mask) + shift
+  if mask is not None:  # β there, and no gradient, whatever they hold
+    y = jnp.where(mask, y, lax.stop_gradient(bias))
+  return y.astype(x.dtype), count, sign * constant_mean, lax.stop_gradient(m2)
+
+
 class BatchNorm(nn.Module):
   """Batch Normalization of the last axis, or of every activation.
 
@@ -312,15 +407,23 @@ class BatchNorm(nn.Module):
   moments_in_one_pass: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    train: bool,
+    max_pool: MaxPool | None = None,
+  ) -> jax.Array:
     """Normalises `x`.
 
     Args:
       x: [N, ..., C]; with bfloat16 or float16, statistics and arithmetic are in float32.
       train: whether to use the statistics of this batch and to update the moving averages.
+      max_pool: [N, H, W, C] → [N, H', W', C], what is done to the normalised values. It chooses
+        among those of a feature, and so is computed first: fewer are left to normalise.
 
     Returns:
-      Array with the shape and dtype of `x`.
+      Array with the dtype of `x`, and its shape where nothing is pooled.
 
     Raises:
       ValueError: the rows do not divide into groups of `virtual_batch_size`, or a group holds a
@@ -329,6 +432,8 @@ class BatchNorm(nn.Module):
     per_activation = self.per_activation or layer_names.is_chosen(
       self.path, self.per_activation_layers
     )
+    if per_activation and max_pool is not None:
+      raise ValueError("What is normalised per activation cannot be pooled before.")
     shape = x.shape[1:] if per_activation else x.shape[-1:]
     dtype = _statistics_dtype(x)
     scale = self.param("scale", nn.initializers.ones, shape) if self.use_scale else jnp.ones(shape)
@@ -341,21 +446,23 @@ class BatchNorm(nn.Module):
       # Algorithm 2, line 11, as one multiplication and one addition.
       multiplier = scale * lax.rsqrt(running_var.value.astype(dtype) + self.epsilon)
       shift = bias - multiplier * running_mean.value
+      if max_pool is not None:
+        sign = _sign(multiplier)
+        x, multiplier = max_pool(sign.astype(x.dtype) * x), sign * multiplier
       return (multiplier * x + shift).astype(x.dtype)
 
     axis_name = None if self.is_initializing() else self.axis_name
     groups = self._groups(x.shape[0])
-    grouped = split_groups(x, groups)
-    y, *moments = normalize(
-      grouped,
-      scale,
-      bias,
-      self.epsilon,
-      per_activation,
-      axis_name,
-      self._grouped_mask(x, groups),
-      running_mean.value.astype(dtype) if self.moments_in_one_pass else None,
-    )
+    grouped, mask = split_groups(x, groups), self._grouped_mask(x, groups)
+    pivot = running_mean.value.astype(dtype) if self.moments_in_one_pass else None
+    if max_pool is None:
+      y, *moments = normalize(
+        grouped, scale, bias, self.epsilon, per_activation, axis_name, mask, pivot
+      )
+    else:
+      y, *moments = normalize_and_pool(
+        x, max_pool, scale, bias, self.epsilon, groups, axis_name, mask, pivot
+      )
     if not self.is_initializing():
       members = 1 if axis_name is None else lax.axis_size(axis_name)
       if members * grouped.size // moments[1].size < 2:
@@ -364,7 +471,7 @@ class BatchNorm(nn.Module):
           f"of shape {grouped.shape[1:]} has one. Take a larger batch or virtual_batch_size."
         )
       self._record(Moments(*moments), running_mean, running_var, shape)
-    return y.reshape(x.shape)
+    return y.reshape(x.shape[0], *y.shape[2:])
 
   def _groups(self, rows: int) -> int:
     # A model is initialised on few rows, whatever batch it is trained on.
@@ -435,6 +542,11 @@ def recompute_population_statistics(
   if total is None:
     raise ValueError("Population statistics need at least one batch.")
   return jax.tree.map(lambda moment: moment / count, total)
+
+
+def _sign(multiplier: jax.Array) -> jax.Array:
+  """-1 for the features that it turns round, 1 for the others."""
+  return jnp.where(multiplier < 0, -1, 1).astype(multiplier.dtype)
 
 
 def _reduction_axes(x: jax.Array, per_activation: bool) -> tuple[int, ...]:

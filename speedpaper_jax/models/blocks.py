@@ -1,14 +1,16 @@
 """Inception blocks written down as their figures draw them: branches of convolutions and pools."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from speedpaper_jax.models import ops
-from speedpaper_jax.models.layers import ConvBlock, LayerSettings, apply_siblings
+from speedpaper_jax.models import features, ops
+from speedpaper_jax.models.layers import ConvBlock, LayerSettings, apply_and_pool, apply_siblings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +187,35 @@ def apply_part(
   if isinstance(part, Pool):
     return pool(part, settings, x)
   return InceptionBlock(part, settings, name=name)(x, train=train)
+
+
+def apply_table(
+  network: nn.Module,
+  table: Iterable[tuple[str, Part]],
+  settings: LayerSettings,
+  x: jax.Array,
+  train: bool,
+  visit: Callable[[str, jax.Array], None] = lambda name, x: None,
+) -> jax.Array:
+  """Applies the rows of a table one after the other within `network`, as its stages.
+
+  `visit` is called with the name and the output of each row, but not of a convolution in front of a
+  max pool, which may be computed as one with it.
+  """
+  rows = list(table)
+  block: ConvBlock | None = None
+  for (name, part), (_, following) in zip(rows, [*rows[1:], ("", None)], strict=True):
+    if isinstance(part, Conv) and isinstance(following, Pool) and following.kind == "max":
+      block = conv_block(name, part, settings)
+      continue
+    if block is not None and isinstance(part, Pool):
+      x = apply_and_pool(network, block, x, functools.partial(pool, part, settings), train=train)
+      block = None
+    else:
+      x = apply_part(name, part, settings, x, train)
+    x = features.stage(network, name, x)
+    visit(name, x)
+  return x
 
 
 def repeat(name: str, times: int, part: Part) -> tuple[tuple[str, Part], ...]:

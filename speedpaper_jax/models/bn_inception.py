@@ -17,6 +17,7 @@ from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import (
   ConvBlock,
   LayerSettings,
+  apply_and_pool,
   apply_siblings,
   network_input,
 )
@@ -179,28 +180,27 @@ class BNInception(nn.Module):
     """
     dialect = self.dialect
     settings = dialect.apply_to(self.settings)
-    max_pool = settings.operations.max_pool
 
-    def conv(name: str, filters: int, size: int, x: jax.Array) -> jax.Array:
-      x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
-      return features.stage(self, name, x)
+    def max_pool(x: jax.Array) -> jax.Array:
+      return settings.operations.max_pool(x, 3, 2, dialect.pool_padding)
 
     x = network_input(images, settings)
     stem = (
       settings if dialect.stem_has_batch_norm else dataclasses.replace(settings, batch_norm=None)
     )
-    x = ConvBlock(  # 7×7/2: 224 → 112
+    conv1 = ConvBlock(  # 7×7/2: 224 → 112
       64, (7, 7), stem, 2, dialect.stem_padding, dialect.stem_depth_multiplier, name="conv1"
-    )(x, train=train)
-    x = features.stage(self, "conv1", x)
-    x = max_pool(x, 3, 2, dialect.pool_padding)  # 112 → 56
+    )
+    x = apply_and_pool(self, conv1, x, max_pool, train=train)  # 112 → 56
     if self.use_local_response_norm:
       x = ops.local_response_norm(x)
-    x = conv("conv2_reduce", 64, 1, x)
-    x = conv("conv2", 192, 3, x)
+    conv2_reduce = ConvBlock(64, (1, 1), settings, name="conv2_reduce")
+    x = features.stage(self, "conv2_reduce", conv2_reduce(x, train=train))
+    conv2 = ConvBlock(192, (3, 3), settings, name="conv2")
     if self.use_local_response_norm:
-      x = ops.local_response_norm(x)
-    x = max_pool(x, 3, 2, dialect.pool_padding)  # 56 → 28
+      x = max_pool(ops.local_response_norm(features.stage(self, "conv2", conv2(x, train=train))))
+    else:
+      x = apply_and_pool(self, conv2, x, max_pool, train=train)  # 56 → 28
     for row in dialect.table:  # 28 → 14 in 3c, 14 → 7 in 4e
       name = f"inception_{row.name}"
       x = InceptionModule(row, settings, dialect, name=name)(x, train=train)

@@ -43,6 +43,12 @@ def stage(network: nn.Module, name: str, x: jax.Array) -> jax.Array:
   return x
 
 
+def are_asked_for(network: nn.Module) -> bool:
+  """Whether outputs of stages, or what is before and behind a normalization, are to be left."""
+  collections = (FEATURES, LINEAR_OUTPUTS, NONLINEARITY_INPUTS)
+  return _awaited.get() is not None or any(map(network.is_mutable_collection, collections))
+
+
 def aux_logits(network: nn.Module, name: str, logits: jax.Array) -> None:
   """Leaves the logits of an auxiliary head, [N, num_classes], for the loss."""
   _leave(network, AUX_LOGITS, name, logits)

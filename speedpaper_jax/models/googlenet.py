@@ -14,6 +14,7 @@ from speedpaper_jax.models.layers import (
   ConvBlock,
   Dropout,
   LayerSettings,
+  apply_and_pool,
   apply_siblings,
   kernel_init,
   network_input,
@@ -196,22 +197,20 @@ class GoogLeNet(nn.Module):
     def max_pool(x: jax.Array, window: int = 3) -> jax.Array:
       return settings.operations.max_pool(x, window, 2, dialect.pool_padding)
 
-    def conv(name: str, filters: int, size: int, x: jax.Array) -> jax.Array:
-      x = ConvBlock(filters, (size, size), settings, name=name)(x, train=train)
-      return features.stage(self, name, x)
-
     x = network_input(images, settings)
-    x = ConvBlock(  # 7×7/2: 224 → 112
+    conv1 = ConvBlock(  # 7×7/2: 224 → 112
       64, (7, 7), settings, 2, dialect.stem_padding, dialect.stem_depth_multiplier, name="conv1"
-    )(x, train=train)
-    x = max_pool(features.stage(self, "conv1", x))  # 112 → 56
+    )
+    x = apply_and_pool(self, conv1, x, max_pool, train=train)  # 112 → 56
     if dialect.use_local_response_norm:
       x = ops.local_response_norm(x)
-    x = conv("conv2_reduce", 64, 1, x)
-    x = conv("conv2", 192, 3, x)
+    conv2_reduce = ConvBlock(64, (1, 1), settings, name="conv2_reduce")
+    x = features.stage(self, "conv2_reduce", conv2_reduce(x, train=train))
+    conv2 = ConvBlock(192, (3, 3), settings, name="conv2")
     if dialect.use_local_response_norm:
-      x = ops.local_response_norm(x)
-    x = max_pool(x)  # 56 → 28
+      x = max_pool(ops.local_response_norm(features.stage(self, "conv2", conv2(x, train=train))))
+    else:
+      x = apply_and_pool(self, conv2, x, max_pool, train=train)  # 56 → 28
     for row in TABLE_1:
       if row.name == "4a":
         x = max_pool(x)  # 28 → 14

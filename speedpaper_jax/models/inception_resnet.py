@@ -9,7 +9,14 @@ import flax.linen as nn
 import jax
 
 from speedpaper_jax.models import features, heads
-from speedpaper_jax.models.blocks import Branch, Conv, Part, apply_part, concatenate_branches
+from speedpaper_jax.models.blocks import (
+  Branch,
+  Conv,
+  Part,
+  apply_part,
+  apply_table,
+  concatenate_branches,
+)
 from speedpaper_jax.models.dialect import CommonDialect
 from speedpaper_jax.models.layers import ACTIVATIONS, LayerSettings, kernel_init, network_input
 
@@ -127,8 +134,7 @@ class InceptionResNet(nn.Module):
       return features.stage(self, name, block(x, train=train))
 
     x = network_input(images, settings)
-    for name, part in dialect.stem:
-      x = apply(name, part, x)
+    x = apply_table(self, dialect.stem, settings, x, train)
     for i in range(1, count_a + 1):
       x = residual(f"block_a_{i}", dialect.block_a, scale_a, x)
     x = apply("reduction_a", dialect.reduction_a, x)

@@ -11,7 +11,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from speedpaper_jax.models import features, heads
+from speedpaper_jax.models import heads
 from speedpaper_jax.models.blocks import (
   AVG_POOL,
   MAX_POOL_V,
@@ -19,7 +19,7 @@ from speedpaper_jax.models.blocks import (
   Conv,
   Part,
   Pool,
-  apply_part,
+  apply_table,
   branch,
   fork,
 )
@@ -161,10 +161,12 @@ class InceptionV3(nn.Module):
     """
     settings = self.dialect.apply_to(self.settings)
     x = network_input(images, settings)
-    for name, part in self.dialect.table():
-      x = features.stage(self, name, apply_part(name, part, settings, x, train))
+
+    def auxiliary_head(name: str, x: jax.Array) -> None:
       if name == "mixed_6e" and self.use_aux_heads:
         heads.auxiliary(self, "aux", x, self.num_classes, settings, train)
+
+    x = apply_table(self, self.dialect.table(), settings, x, train, auxiliary_head)
     return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)
 
 

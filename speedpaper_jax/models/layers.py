@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 
 from speedpaper_jax.models import features, ops
-from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.batch_norm import BatchNorm, MaxPool
 
+# All of them keep the order of values, by which a max pool can as well come first.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": nn.relu,
   "sigmoid": nn.sigmoid,
@@ -185,13 +186,21 @@ class ConvBlock(nn.Module):
   after_avg_pool: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool, convolved: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    train: bool,
+    convolved: jax.Array | None = None,
+    max_pool: MaxPool | None = None,
+  ) -> jax.Array:
     """Applies the layer.
 
     Args:
       x: [N, H, W, C].
       train: whether to use the batch's statistics.
       convolved: what the convolution of `x` gives, where that is known; see `apply_siblings`.
+      max_pool: what follows, to be computed before the normalization; see `apply_and_pool`.
 
     Returns:
       [N, H', W', filters].
@@ -204,7 +213,7 @@ class ConvBlock(nn.Module):
       def conv(*_: Any, **__: Any) -> jax.Array:
         return convolved
 
-    if self.after_avg_pool and settings.operations.projects_before_pooling:
+    if self.after_avg_pool and settings.operations.reorders(x.shape):
       conv = self._pooled(conv)
     elif self.after_avg_pool:
       x = self._avg_pool(x)
@@ -233,7 +242,7 @@ class ConvBlock(nn.Module):
     x = convolution(x)
     features.linear_output(self, x)
     if batch_norm is not None:
-      x = batch_norm.copy(name="batch_norm")(x, train=train)
+      x = batch_norm.copy(name="batch_norm")(x, train=train, max_pool=max_pool)
     features.nonlinearity_input(self, x)
     return ACTIVATIONS[settings.activation](x)
 
@@ -244,6 +253,32 @@ class ConvBlock(nn.Module):
     """The convolution and the pool after it; the layer's bias is added later, and not pooled."""
     assert (*self.kernel_size, self.strides) == (1, 1, 1)
     return lambda *arguments, **named: self._avg_pool(conv(*arguments, **named))
+
+
+def apply_and_pool(
+  network: nn.Module, block: ConvBlock, x: jax.Array, max_pool: MaxPool, *, train: bool
+) -> jax.Array:
+  """A layer and the max pool behind it, which a fast form computes before the normalization.
+
+  Args:
+    network: the module that calls this, of which the layer is a stage.
+    block: the layer, with a name.
+    x: [N, H, W, C].
+    max_pool: [N, H', W', filters] → [N, H'', W'', filters].
+    train: whether to use the batch's statistics.
+
+  Returns:
+    [N, H'', W'', filters].
+  """
+  settings, batch_norm = block.settings, block.settings.batch_norm
+  if (
+    settings.operations.reorders(x.shape)
+    and batch_norm is not None
+    and not batch_norm.per_activation_layers
+    and not features.are_asked_for(network)
+  ):
+    return block(x, train=train, max_pool=max_pool)
+  return max_pool(features.stage(network, str(block.name), block(x, train=train)))
 
 
 def apply_siblings(
@@ -262,15 +297,11 @@ def apply_siblings(
   """
   settings = siblings[0].settings
   operations = settings.operations
-  joint = {
-    str(block.name): block
-    for block in siblings
-    if operations.projects_before_pooling or not block.after_avg_pool
-  }
+  names = [str(block.name) for block in siblings]
   convolved = {}
   # There are no kernels yet while a network is initialised.
-  if operations.joins_siblings and len(joint) > 1 and not parent.is_initializing():
-    kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in joint]
+  if operations.reorders(x.shape) and len(names) > 1 and not parent.is_initializing():
+    kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in names]
     inputs, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=settings.dtype)
     with jax.named_scope("siblings"):
       together = operations.conv(
@@ -281,7 +312,7 @@ def apply_siblings(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
       )
       ends = np.cumsum([kernel.shape[-1] for kernel in kernels])[:-1]
-      convolved = dict(zip(joint, jnp.split(together, ends, -1), strict=True))
+      convolved = dict(zip(names, jnp.split(together, ends, -1), strict=True))
   return {
     str(block.name): block(x, train=train, convolved=convolved.get(str(block.name)))
     for block in siblings

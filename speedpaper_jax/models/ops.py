@@ -9,7 +9,7 @@ them. Images are [N, H, W, C], kernels [height, width, in / groups, out]. Paddin
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -30,18 +30,18 @@ class Operations(NamedTuple):
     separable_conv: (x, depthwise, pointwise, strides, padding) → depthwise, then 1×1 convolution.
     max_pool: (x, window, strides, padding) → maximum over windows.
     avg_pool: (x, window, strides, padding, count_padding) → mean over windows.
-    projects_before_pooling: whether an average pool in front of a 1×1 convolution is computed after
-      it. Both are linear, and so are in either order, and the convolution's outputs are fewer.
-    joins_siblings: whether 1×1 convolutions of the same input are computed as one, with their
-      kernels side by side.
+    reorders: (shape of an input, [N, H, W, C]) → whether layers are put in another order with the
+      same outputs. 1×1 convolutions of one input are computed as one, with their kernels side by
+      side. An average pool in front of one is computed after it: both are linear, and it has fewer
+      outputs. A max pool behind a layer is computed before the layer's batch normalization and
+      nonlinearity, which keep the order of values, and then have fewer of them.
   """
 
   conv: Callable[..., jax.Array]
   separable_conv: Callable[[jax.Array, jax.Array, jax.Array, int, Padding], jax.Array]
   max_pool: Callable[[jax.Array, int, int, Padding], jax.Array]
   avg_pool: Callable[[jax.Array, int, int, Padding, bool], jax.Array]
-  projects_before_pooling: bool = False
-  joins_siblings: bool = False
+  reorders: Callable[[Sequence[int]], bool] = lambda shape: False
 
 
 def separable_conv(
@@ -229,14 +229,14 @@ CPU = Operations(
   functools.partial(separable_conv_as_dense, conv=cpu_convolution.conv),
   max_pool_by_slices,
   avg_pool_by_slices,
+  cpu_convolution.is_large,
 )
 ACCELERATOR = Operations(
   lax.conv_general_dilated,
   separable_conv_as_dense,
   max_pool,
   avg_pool,
-  projects_before_pooling=True,
-  joins_siblings=True,
+  reorders=lambda shape: True,
 )
 # The gradient of XLA's own maximum pool scatters, on a GPU in no fixed order.
 DETERMINISTIC_GPU = ACCELERATOR._replace(max_pool=max_pool_by_slices)

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from speedpaper_jax.models import features, heads
-from speedpaper_jax.models.blocks import Branch, Conv, Part, Pool, apply_part, branch
+from speedpaper_jax.models import heads
+from speedpaper_jax.models.blocks import Branch, Conv, Part, Pool, apply_table, branch
 from speedpaper_jax.models.dialect import SLIM_BATCH_NORM, CommonDialect
 from speedpaper_jax.models.layers import LayerSettings, network_input
 
@@ -74,8 +74,7 @@ class SmallInception(nn.Module):
     """
     settings = self.dialect.apply_to(self.settings)
     x = network_input(images, settings)
-    for name, part in FIGURE_3:
-      x = features.stage(self, name, apply_part(name, part, settings, x, train))
+    x = apply_table(self, FIGURE_3, settings, x, train)
     return heads.classify(x, self.num_classes, self.dropout_rate, settings, train)
 
 

@@ -533,6 +533,95 @@ def train_with_gradients(module, variables, x, d_y, mask=None):
   return y, *vjp(d_y), updated
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 5))
+def pooled_with_gradients(module, pools_first, variables, x, d_y, train=True, mask=None):
+  """As `train_with_gradients`, of a max pool behind the module, computed before it or after."""
+  rows = {} if mask is None else row_mask(mask)
+
+  def max_pool(x):
+    return nn.max_pool(x, (3, 3), (2, 2), "SAME")
+
+  def apply(params, x):
+    pool = {"max_pool": max_pool} if pools_first else {}
+    y, updated = module.apply(
+      {**variables, **rows, "params": params},
+      x,
+      train=train,
+      mutable=["batch_stats", "batch_moments"],
+      **pool,
+    )
+    return (y if pools_first else max_pool(y)), updated
+
+  y, vjp, updated = jax.vjp(apply, variables["params"], x, has_aux=True)
+  return y, *vjp(d_y), updated
+
+
+@pytest.mark.usefixtures("float64")
+class TestMaxPool:
+  """Computed first, it gives what it gives computed last, and so do the gradients."""
+
+  @pytest.mark.parametrize(
+    ("settings", "train"),
+    [
+      ({}, True),
+      ({"virtual_batch_size": 4}, True),
+      ({"unbiased_running_variance": False}, True),
+      ({"frozen": ("**",)}, True),
+      ({}, False),
+    ],
+    ids=["batch", "groups", "biased", "frozen", "inference"],
+  )
+  @pytest.mark.parametrize("is_masked", [False, True])
+  @both_ways
+  def test_the_order_changes_nothing(self, settings, train, is_masked, in_one_pass):
+    module = BatchNorm(moments_in_one_pass=in_one_pass, **settings)
+    variables = random_variables(1, 4)
+    variables["params"]["scale"][[0, 2]] *= -1  # by which the least becomes the largest
+    x, d_y = 3 + random(0, CONVOLUTIONAL), random(2, (8, 3, 2, 4))
+    mask = None
+    if is_masked:
+      mask = np.array([0, 1, 1, 1, 1, 0, 1, 1], np.float32)
+      x[mask == 0] = d_y[mask == 0] = np.nan if train and not module.frozen else 100
+    expected, found = (
+      pooled_with_gradients(module, pools_first, variables, x, d_y, train, mask)
+      for pools_first in (False, True)
+    )
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), found, expected)
+
+  def test_in_float32_a_mean_far_from_zero_costs_nothing(self):
+    """The sums of the gradient are those of deviations."""
+    module = BatchNorm()
+    variables = random_variables(1, 4)
+    x, d_y = 100 + random(0, CONVOLUTIONAL), random(2, (8, 3, 2, 4))
+    x = x.astype("float32").astype("float64")
+    expected = pooled_with_gradients(module, False, variables, x, d_y)[:3]
+    found = pooled_with_gradients(
+      module, True, *jax.tree.map(lambda values: values.astype("float32"), (variables, x, d_y))
+    )[:3]
+    jax.tree.map(lambda a, b: assert_close(a, b, 2e-5), found, expected)
+
+  def test_has_a_forward_mode_and_second_derivatives(self):
+    variables, x = random_variables(1, 4), random(0, CONVOLUTIONAL)
+    weights = random(2, (8, 3, 2, 4))
+
+    def loss(x, *, pools_first):
+      y, *_ = pooled_with_gradients(BatchNorm(), pools_first, variables, x, weights)
+      return jnp.sum(y * weights)
+
+    first, last = (
+      functools.partial(loss, pools_first=pools_first) for pools_first in (True, False)
+    )
+    direction = random(3, CONVOLUTIONAL)
+    for of_loss in (lambda f: f, jax.grad):
+      found, expected = (jax.jvp(of_loss(f), (x,), (direction,)) for f in (first, last))
+      jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-8, atol=1e-8), found, expected)
+
+  def test_is_not_for_features_of_one_position(self):
+    variables, x = random_variables(1, CONVOLUTIONAL[1:]), random(0, CONVOLUTIONAL)
+    with pytest.raises(ValueError, match="per activation"):
+      BatchNorm(per_activation=True).apply(variables, x, train=False, max_pool=lambda x: x)
+
+
 @pytest.mark.usefixtures("float64")
 class TestMaskedRows:
   """They have no part in anything, whatever they hold."""

@@ -1,5 +1,6 @@
 """Batch Normalization over eight devices: whose statistics are joined, and what that sends."""
 
+import dataclasses
 import re
 
 import flax.linen as nn
@@ -79,6 +80,56 @@ def test_a_mapped_axis_equals_one_device(
     expected = jax.jit(output_and_gradients, static_argnums=0)(on_one_device, variables, x, d_y)
     actual = jax.jit(on_devices)(variables, x, d_y)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), actual, expected)
+
+
+@pytest.mark.parametrize(
+  ("mapped", "on_one_device"),
+  [
+    (BatchNorm(axis_name=AXIS), BatchNorm()),
+    (BatchNorm(), BatchNorm(virtual_batch_size=ROWS // DEVICES)),
+  ],
+  ids=["joint", "per_replica"],
+)
+def test_a_max_pool_that_comes_first_equals_one_device(mesh, mapped, on_one_device):
+  """As above, but on one device the pool comes last."""
+  with jax.enable_x64(True):
+    position = np.arange(1, ROWS + 1).reshape(ROWS, 1, 1, 1)
+    x, d_y = position * (1 + random(0, (ROWS, 4, 2, 4))), random(1, (ROWS, 2, 1, 4))
+    variables = on_one_device.init(jax.random.key(0), x, train=True)
+    variables["params"]["scale"] = np.array([1.0, -1.0, 0.5, -2.0])
+    on_devices = jax.shard_map(
+      lambda variables, x, d_y: output_and_gradients(PooledFirst(mapped), variables, x, d_y, AXIS),
+      mesh=mesh,
+      in_specs=(REPLICATED, BY_ROWS, BY_ROWS),
+      out_specs=(BY_ROWS, BY_ROWS, REPLICATED, REPLICATED),
+      check_vma=False,
+    )
+    expected = jax.jit(output_and_gradients, static_argnums=0)(
+      PooledLast(on_one_device), variables, x, d_y
+    )
+    actual = jax.jit(on_devices)(variables, x, d_y)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-10), actual, expected)
+
+
+def max_pool(x):
+  return nn.max_pool(x, (2, 2), (2, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledFirst:
+  module: BatchNorm
+
+  def apply(self, *arguments, **named):
+    return self.module.apply(*arguments, max_pool=max_pool, **named)
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledLast:
+  module: BatchNorm
+
+  def apply(self, *arguments, **named):
+    y, updated = self.module.apply(*arguments, **named)
+    return max_pool(y), updated
 
 
 @pytest.mark.parametrize("shape", [(ROWS, 5), (ROWS, 3, 2, 4)], ids=["fc", "conv"])

@@ -1,5 +1,7 @@
 """The layers that all networks share: initialisation, dropout, the convolution block."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from speedpaper_jax.models import features, ops
 from speedpaper_jax.models.batch_norm import BatchNorm
+from speedpaper_jax.models.features import FEATURES, LINEAR_OUTPUTS, NONLINEARITY_INPUTS
 from speedpaper_jax.models.layers import (
   ACTIVATIONS,
   ConvBlock,
   Dropout,
   LayerSettings,
+  apply_and_pool,
   apply_siblings,
   kernel_init,
   network_input,
@@ -246,16 +250,12 @@ class TestSiblings:
 
   @pytest.mark.parametrize("batch_norm", [None, BatchNorm()], ids=["bias", "batch_norm"])
   @pytest.mark.parametrize("count_padding", [False, True])
-  @pytest.mark.parametrize("pools_last", [False, True])
-  @pytest.mark.parametrize("are_joined", [False, True])
-  def test_as_one_and_pooled_last_they_are_as_they_were(
-    self, batch_norm, count_padding, pools_last, are_joined
-  ):
+  def test_as_one_and_pooled_last_they_are_as_they_were(self, batch_norm, count_padding):
     settings = {"batch_norm": batch_norm, "count_padding": count_padding}
     variables = Siblings(LayerSettings(**settings)).init(jax.random.key(0), X, train=False)
     if batch_norm is None:  # a bias that is not zero, and so would show if it were pooled
       variables = jax.tree.map(lambda leaf: leaf + 0.5, variables)
-    fast = ops.PLAIN._replace(projects_before_pooling=pools_last, joins_siblings=are_joined)
+    fast = ops.PLAIN._replace(reorders=lambda shape: True)
     expected = self.outputs_and_gradients(ops.PLAIN, variables, **settings)
     found = self.outputs_and_gradients(fast, variables, **settings)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-4), found, expected)
@@ -282,3 +282,72 @@ def test_a_blocks_output_is_the_nonlinearity_of_what_it_leaves(activation, batch
   (inputs,) = features.nonlinearity_inputs(block, variables, X, train=True).values()
   outputs, _ = block.apply(variables, X, train=True, mutable=["batch_stats"])
   assert_allclose(ACTIVATIONS[activation](inputs), outputs, rtol=1e-6)
+
+
+class Pooled(nn.Module):
+  """A layer and the max pool behind it."""
+
+  settings: LayerSettings
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    block = ConvBlock(4, (3, 3), self.settings, name="conv")
+    return apply_and_pool(self, block, x, lambda x: ops.max_pool(x, 3, 2, "SAME"), train=train)
+
+
+class TestMaxPoolBehindALayer:
+  first = LayerSettings(operations=ops.PLAIN._replace(reorders=lambda shape: True))
+  last = LayerSettings(operations=ops.PLAIN)
+
+  @pytest.fixture
+  def variables(self):
+    variables = Pooled(self.last).init(jax.random.key(0), X, train=False)
+    scale = jnp.array([1.0, -1.0, 0.5, -2.0])
+    variables["params"]["conv"]["batch_norm"]["scale"] = scale
+    return variables
+
+  @staticmethod
+  def normalised_shapes(settings, variables):
+    """Shapes of what the nonlinearity is applied to."""
+
+    def apply(x):
+      return Pooled(settings).apply(variables, x, train=False)
+
+    program = jax.make_jaxpr(apply)(X)
+    return [
+      each.invars[0].aval.shape
+      for each in program.jaxpr.eqns
+      if each.params.get("name") == "relu" or each.primitive.name == "custom_jvp_call"
+    ]
+
+  @pytest.mark.parametrize("train", [False, True])
+  @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+  def test_is_the_same_before_normalization(self, variables, train, activation):
+    found, expected = (
+      Pooled(dataclasses.replace(settings, activation=activation)).apply(
+        variables, X, train=train, mutable=["batch_stats"]
+      )
+      for settings in (self.first, self.last)
+    )
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+  def test_fewer_values_are_normalised(self, variables):
+    n, height, width, _ = X.shape
+    assert self.normalised_shapes(self.last, variables) == [(n, height, width, 4)]
+    assert self.normalised_shapes(self.first, variables) == [
+      (n, -(-height // 2), -(-width // 2), 4)
+    ]
+
+  @pytest.mark.parametrize("collection", [FEATURES, LINEAR_OUTPUTS, NONLINEARITY_INPUTS])
+  def test_comes_last_where_somebody_asks_for_what_is_before_it(self, variables, collection):
+    found, expected = (
+      Pooled(settings).apply(variables, X, train=False, mutable=[collection])
+      for settings in (self.first, self.last)
+    )
+    assert jax.tree.leaves(expected[1])
+    jax.tree.map(assert_array_equal, found, expected)
+
+  def test_comes_last_where_features_are_single_activations(self):
+    settings = dataclasses.replace(self.first, batch_norm=BatchNorm(per_activation_layers=("**",)))
+    variables = Pooled(settings).init(jax.random.key(0), X, train=False)
+    assert variables["params"]["conv"]["batch_norm"]["scale"].shape == (*X.shape[1:3], 4)

@@ -191,5 +191,15 @@ def test_the_platform_decides_on_the_form(platform, expected, deterministic):
   assert ops.for_platform(platform, deterministic=True) is deterministic
 
 
+@pytest.mark.parametrize(
+  ("form", "of_large", "of_small"),
+  [(ops.PLAIN, False, False), (ops.CPU, True, False), (ops.ACCELERATOR, True, True)],
+)
+def test_layers_are_reordered(form, of_large, of_small):
+  """On CPUs where maps are large; elsewhere the order of sums would change for nothing."""
+  assert form.reorders((8, 56, 56, 64)) == of_large
+  assert form.reorders((8, 16, 16, 64)) == of_small
+
+
 def test_the_plain_convolution_is_jax_own():
   assert ops.PLAIN.conv is lax.conv_general_dilated
