@@ -152,9 +152,11 @@ class AuxiliaryHead(nn.Module):
       axis=(-3, -2, -1),
       dtype=settings.dtype,
       kernel_init=kernel_init,
+      dot_general=settings.operations.dot_general,
+      promote_dtype=settings.operations.promote_dtype,
       name="fully_connected",
     )(x)
-    x = ACTIVATIONS[settings.activation](x)
+    x = ACTIVATIONS[settings.activation](x.astype(settings.dtype))
     x = Dropout(self.dropout_rate, settings.axis_name)(x, train=train)
     return heads.logits(x, self.num_classes, settings)
 

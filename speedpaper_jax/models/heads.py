@@ -60,8 +60,10 @@ def classify_embedding(
     use_bias=batch_norm is None,
     dtype=settings.dtype,
     kernel_init=kernel_init,
+    dot_general=settings.operations.dot_general,
+    promote_dtype=settings.operations.promote_dtype,
     name="embedding",
-  )(x)
+  )(x).astype(settings.dtype)
   if batch_norm is not None:
     x = batch_norm.copy(name="embedding_batch_norm")(x, train=train)
   if num_classes:
@@ -112,7 +114,14 @@ def auxiliary(
 
 def logits(x: jax.Array, num_classes: int, settings: LayerSettings) -> jax.Array:
   """The softmax layer of the module that calls this: [N, C] → [N, num_classes]."""
-  dense = nn.Dense(num_classes, dtype=settings.dtype, kernel_init=kernel_init, name="logits")
+  dense = nn.Dense(
+    num_classes,
+    dtype=settings.dtype,
+    kernel_init=kernel_init,
+    dot_general=settings.operations.dot_general,
+    promote_dtype=settings.operations.promote_dtype,
+    name="logits",
+  )
   return at_least_float32(dense(x))
 
 

@@ -50,9 +50,11 @@ class ResidualBlock(nn.Module):
       dtype=self.settings.dtype,
       kernel_init=kernel_init,
       conv_general_dilated=self.settings.operations.conv,
+      promote_dtype=self.settings.operations.promote_dtype,
       name="linear",
     )
-    x += self.scale * linear(concatenate_branches(self, self.branches, self.settings, x, train))
+    branches = concatenate_branches(self, self.branches, self.settings, x, train)
+    x += self.scale * linear(branches).astype(x.dtype)
     return x if self.activation is None else ACTIVATIONS[self.activation](x)
 
 

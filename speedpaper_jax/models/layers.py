@@ -157,10 +157,15 @@ class SeparableConv(nn.Module):
     settings, filters = self.settings, x.shape[-1] * self.depth_multiplier
     depthwise = self.param("depthwise_kernel", kernel_init, (*self.kernel_size, 1, filters))
     pointwise = self.param("pointwise_kernel", kernel_init, (1, 1, filters, self.features))
-    x, depthwise, pointwise = nn.dtypes.promote_dtype(x, depthwise, pointwise, dtype=settings.dtype)
-    x = settings.operations.separable_conv(x, depthwise, pointwise, self.strides, self.padding)
+    operations = settings.operations
+    x, depthwise, pointwise = operations.promote_dtype(
+      x, depthwise, pointwise, dtype=settings.dtype
+    )
+    x = operations.separable_conv(x, depthwise, pointwise, self.strides, self.padding)
     if settings.batch_norm is None:
-      x += self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+      bias = self.param("bias", nn.initializers.zeros, (self.features,))
+      x, bias = operations.promote_dtype(x, bias, dtype=settings.dtype)
+      x += bias
     return x
 
 
@@ -227,6 +232,7 @@ class ConvBlock(nn.Module):
         dtype=settings.dtype,
         kernel_init=kernel_init,
         conv_general_dilated=conv,
+        promote_dtype=settings.operations.promote_dtype,
         name="conv",
       )
     else:
@@ -239,7 +245,7 @@ class ConvBlock(nn.Module):
         self.padding,
         name="conv",
       )
-    x = convolution(x)
+    x = convolution(x).astype(settings.dtype)
     features.linear_output(self, x)
     if batch_norm is not None:
       x = batch_norm.copy(name="batch_norm")(x, train=train, max_pool=max_pool)
@@ -302,7 +308,7 @@ def apply_siblings(
   # There are no kernels yet while a network is initialised.
   if operations.reorders(x.shape) and len(names) > 1 and not parent.is_initializing():
     kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in names]
-    inputs, *kernels = nn.dtypes.promote_dtype(x, *kernels, dtype=settings.dtype)
+    inputs, *kernels = operations.promote_dtype(x, *kernels, dtype=settings.dtype)
     with jax.named_scope("siblings"):
       together = operations.conv(
         inputs,

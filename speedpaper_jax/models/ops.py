@@ -10,7 +10,7 @@ them. Images are [N, H, W, C], kernels [height, width, in / groups, out]. Paddin
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -35,6 +35,9 @@ class Operations(NamedTuple):
       side. An average pool in front of one is computed after it: both are linear, and it has fewer
       outputs. A max pool behind a layer is computed before the layer's batch normalization and
       nonlinearity, which keep the order of values, and then have fewer of them.
+    dot_general: the signature of `lax.dot_general`, as `nn.Dense` calls it.
+    promote_dtype: (inputs, *parameters, dtype) → the same as these take them; what a layer adds a
+      bias to may come out wider, and is cast to the dtype again.
   """
 
   conv: Callable[..., jax.Array]
@@ -42,6 +45,8 @@ class Operations(NamedTuple):
   max_pool: Callable[[jax.Array, int, int, Padding], jax.Array]
   avg_pool: Callable[[jax.Array, int, int, Padding, bool], jax.Array]
   reorders: Callable[[Sequence[int]], bool] = lambda shape: False
+  dot_general: Callable[..., jax.Array] = lax.dot_general
+  promote_dtype: Callable[..., list[Any]] = nn.dtypes.promote_dtype
 
 
 def separable_conv(
