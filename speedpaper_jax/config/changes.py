@@ -37,6 +37,10 @@ ROUNDING = Change(
   _WARNS,
   "parameters and statistics stay in float32, and activations are rounded in another way",
 )
+GRADIENT_SUMS = Change(
+  _WARNS,
+  "gradients are rounded in another way when they are summed over devices",
+)
 IMAGE_SIZE = Change(
   _WARNS,
   "a network whose weights do not depend on it sees images of another size; another is refused",

@@ -168,6 +168,9 @@ TRAIN: Mapping[str, Field] = {
   "decay_batch_size": Field(0, whole(0, 2**20), changes.FROM_HERE_ON),
   # "jit": one global program; "pmap": each device its own, meeting at the end.
   "parallel": Field("jit", one_of(("jit", "pmap")), changes.STATISTICS),
+  # In which gradients are summed over devices; those of batch normalization always in float32. With
+  # model.dtype=bfloat16 "bfloat16" sends half the bytes, and rounds each partial sum by up to 2⁻⁹.
+  "gradient_sum_dtype": Field("float32", one_of(("float32", "bfloat16")), changes.GRADIENT_SUMS),
   "log_every": Field("20 steps", _DURATION, changes.SAME_TRAINING),
   "eval_every": Field("1 epochs", _DURATION, changes.SAME_TRAINING),
   # A published accuracy against epochs to show beside the run's; empty for none.

@@ -18,11 +18,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   """Raises a UserError if a training config is not valid.
 
   A field is missing, unknown, of another type or out of its range; or auxiliary heads have no
-  weight in the loss, or a weight has no heads.
+  weight in the loss, or a weight has no heads; or gradients would be summed in less than they have.
   """
   _check_each_field(config)
   _check_known(config)
   _check_auxiliary_heads(config.model.aux_heads, config.aux_weight)
+  _check_gradient_sums(config.gradient_sum_dtype, config.model.dtype)
   _check_dialect(config.model)
 
 
@@ -81,4 +82,12 @@ def _check_auxiliary_heads(present: bool, weight: float) -> None:
     raise UserError(
       f"config.aux_weight is {weight}, but the network has no auxiliary heads to weigh; "
       "set config.model.aux_heads, or config.aux_weight to 0."
+    )
+
+
+def _check_gradient_sums(dtype: str, dtype_of_network: str) -> None:
+  if dtype == "bfloat16" and dtype_of_network == "float32":
+    raise UserError(
+      "config.gradient_sum_dtype='bfloat16' is for networks that compute in bfloat16; "
+      "set config.model.dtype=bfloat16, or config.gradient_sum_dtype=float32."
     )

@@ -1,8 +1,8 @@
 """Configs that directories hold, written by this version or by another one.
 
 A directory lasts: what its config lacks has today's default, which is what the code did before
-there was such a field. A field that today's code does not know may have changed what was trained,
-and is refused, unless its value asks for nothing.
+there was such a field; or what it did, where `_in_todays_words` says so. A field that today's code
+does not know may have changed what was trained, and is refused, unless its value asks for nothing.
 """
 
 import json
@@ -69,6 +69,8 @@ def _complete(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _in_todays_words(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+  if saved["model"].get("dtype") == "bfloat16" and saved.get("parallel", "jit") == "jit":
+    saved = {"gradient_sum_dtype": "bfloat16", **saved}
   optimizer = saved.get("optimizer")
   if not isinstance(optimizer, Mapping):
     return saved

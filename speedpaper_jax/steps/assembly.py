@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
@@ -181,6 +182,13 @@ def compile_step(
     parts: of the run.
     normalization: of the weights that training starts from; None for the config's.
   """
+  compiled = lower_step(parts, normalization).compile()
+  freed_memory.give_back()
+  return compiled
+
+
+def lower_step(parts: Assembly, normalization: Normalization | None = None) -> jax.stages.Lowered:
+  """The same before it is compiled."""
   config = parts.config
   step = make_train_step(
     parts.model,
@@ -195,9 +203,8 @@ def compile_step(
     normalization=normalization or build.build_normalization(config),
     frozen=layer_names.read_patterns(config.freeze),
     axis_name=parallel.axis_name(config.parallel),
+    gradient_sum_dtype=jnp.dtype(config.gradient_sum_dtype),
   )
   batch = batch_template(config.batch_size, config.data.image_size, parts.distorts_images)
   wrapped = parallel.jit_train_step(step, parts.mesh, config.parallel)
-  compiled = wrapped.lower(parts.state_template, batch).compile()
-  freed_memory.give_back()
-  return compiled
+  return wrapped.lower(parts.state_template, batch)

@@ -23,6 +23,7 @@ from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import folding, layer_names, ops, registry
 from speedpaper_jax.models.batch_norm import BatchNorm
 from speedpaper_jax.models.dialect import PAPER_BATCH_NORM
+from speedpaper_jax.models.float32_gradients import with_float32_gradients
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.steps import optim
 from speedpaper_jax.steps.mixing import Mixing
@@ -77,7 +78,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     batch_norm=_build_batch_norm(config, mesh) if config.batch_norm.enabled else None,
     activation=section.activation,
     dtype=jnp.dtype(section.dtype),
-    operations=build_operations(mesh),
+    operations=_trained_operations(config, mesh),
     axis_name=axis_name,
     width=section.width,
   )
@@ -94,6 +95,19 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
 def build_operations(mesh: Mesh) -> ops.Operations:
   """The form of a network's operations, for the devices it will run on."""
   return ops.for_platform(parallel.platform(mesh), determinism.is_on())
+
+
+def _trained_operations(config: ml_collections.ConfigDict, mesh: Mesh) -> ops.Operations:
+  """The platform's, with gradients that come in the dtype in which they are to be summed.
+
+  Under `jit` the compiler sums them over devices as they come; with pmap's semantics the step does,
+  when they are float32 already.
+  """
+  operations = build_operations(mesh)
+  are_too_narrow = config.model.dtype == "bfloat16" and config.gradient_sum_dtype == "float32"
+  if are_too_narrow and config.parallel == "jit" and mesh.size > 1:
+    return with_float32_gradients(operations)
+  return operations
 
 
 def _fields_of_some_models(section: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -123,6 +137,7 @@ def build_inference_model(
   """
   config = config.copy_and_resolve_references()
   config.parallel = "jit"
+  config.gradient_sum_dtype = config.model.dtype  # there are none
   if config.batch_norm.inference != "population":
     config.batch_norm.statistics = "global"
   return build_model(config, num_classes, mesh)

@@ -158,6 +158,7 @@ def make_train_step(
   normalization: Normalization = DEFAULT,
   frozen: tuple[str, ...] = (),
   axis_name: str | None = None,
+  gradient_sum_dtype: jnp.dtype | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Builds `train_step(state, batch) → state, metrics`.
 
@@ -178,6 +179,8 @@ def make_train_step(
     frozen: patterns of `layer_names`; what they choose stays as it is, to the bit. The model's
       batch normalizations are in inference mode where they have the same patterns.
     axis_name: a mapped axis over devices, each with its own rows. None under plain `jit`.
+    gradient_sum_dtype: to which gradients are rounded before they are summed over `axis_name`, but
+      for those of γ and β, which no network computes in less than float32; None for their own.
 
   Returns:
     A pure function. Its batches hold `image` uint8 [N, H, W, 3], `label` int32 [N] and `mask`
@@ -249,13 +252,23 @@ def make_train_step(
     )
     return grads, metrics, batch_stats
 
+  def rounded(grads: PyTree, batch_stats: PyTree) -> PyTree:
+    """As they are to be summed."""
+    normalizing = {path[:-1] for path, _ in jax.tree.leaves_with_path(batch_stats)}
+    return jax.tree.map_with_path(
+      lambda path, g: g if path[:-1] in normalizing else g.astype(gradient_sum_dtype), grads
+    )
+
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     grads, metrics, batch_stats = gradients(state, batch, key)
     rows = batch["label"].shape[0]
     if axis_name is not None:
+      if gradient_sum_dtype is not None:
+        grads = rounded(grads, batch_stats)
       # The one exchange between devices, apart from joint batch statistics.
       grads, metrics, batch_stats = lax.psum((grads, metrics, batch_stats), axis_name)
+      grads = jax.tree.map(lambda g, x: g.astype(x.dtype), grads, state.params)
       batch_stats = jax.tree.map(lambda x: x / lax.axis_size(axis_name), batch_stats)
       rows *= lax.axis_size(axis_name)
     count = jnp.maximum(metrics["count"], 1)

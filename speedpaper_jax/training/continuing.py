@@ -46,6 +46,26 @@ def decay_batch_size(config: ml_collections.ConfigDict, directory: RunDirectory)
   return 0
 
 
+def gradient_sum_dtype(config: ml_collections.ConfigDict, directory: RunDirectory) -> str:
+  """That of the config; but bfloat16 of a run that began with it, as earlier versions' under `jit`.
+
+  Args:
+    config: of the run.
+    directory: of the run, which may not be there yet.
+  """
+  here: str = config.gradient_sum_dtype
+  if config.model.dtype != "bfloat16" or not (directory.path / "config.json").exists():
+    return here
+  if directory.read_config().get("gradient_sum_dtype") != "bfloat16":
+    return here
+  if here != "bfloat16":
+    print(
+      f"config.gradient_sum_dtype stays bfloat16 in place of {here}: the run began with it",
+      flush=True,
+    )
+  return "bfloat16"
+
+
 def session_of(parts: Assembly, changes: Changes, command: str) -> Session:
   """What is known of a session at its start.
 

@@ -68,6 +68,9 @@ def run(
   """
   config, mesh = assembly.prepare(config)
   config.decay_batch_size = hosts.from_main(lambda: continuing.decay_batch_size(config, directory))
+  config.gradient_sum_dtype = hosts.from_main(
+    lambda: continuing.gradient_sum_dtype(config, directory)
+  )
   data, train_split, eval_split = run_data.open_data(config.data)
   # What is no length, and images or weights that do not fit the network, are refused before
   # anything is written.

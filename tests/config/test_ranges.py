@@ -237,3 +237,24 @@ class TestAuxiliaryHeads:
     config.aux_weight = 0.4
     with pytest.raises(UserError, match=r"aux_weight is 0\.4, but the network has no auxiliary"):
       ranges.check(config)
+
+
+class TestGradientSums:
+  @pytest.mark.parametrize(
+    ("dtype", "sums"),
+    [("float32", "float32"), ("bfloat16", "float32"), ("bfloat16", "bfloat16")],
+  )
+  def test_in_what_the_network_computes_in_or_wider(self, dtype, sums):
+    config = train_config()
+    config.update_from_flattened_dict({"model.dtype": dtype, "gradient_sum_dtype": sums})
+    ranges.check(config)
+
+  def test_not_narrower(self):
+    config = train_config()
+    config.gradient_sum_dtype = "bfloat16"
+    with pytest.raises(UserError) as refusal:
+      ranges.check(config)
+    assert str(refusal.value) == (
+      "config.gradient_sum_dtype='bfloat16' is for networks that compute in bfloat16; set "
+      "config.model.dtype=bfloat16, or config.gradient_sum_dtype=float32."
+    )

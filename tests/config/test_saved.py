@@ -75,3 +75,25 @@ def test_options_of_an_optimizer_go_to_its_section(content, name, own):
 def test_an_optimizer_may_have_options_of_its_own(content):
   content["optimizer"] |= {"name": "lamb", "lamb": {"weight_decay": 0.1}}
   assert saved.complete(content) == content
+
+
+@pytest.mark.parametrize(
+  ("dtype", "mode", "sums"),
+  [
+    ("bfloat16", "jit", "bfloat16"),
+    ("bfloat16", None, "bfloat16"),
+    ("bfloat16", "pmap", "float32"),
+    ("float32", "jit", "float32"),
+    (None, None, "float32"),
+  ],
+)
+def test_gradients_were_summed_as_the_compiler_found_them(content, dtype, mode, sums):
+  """Before there was a choice; a field that is None was not there either."""
+  del content["gradient_sum_dtype"], content["parallel"], content["model"]["dtype"]
+  if mode is not None:
+    content["parallel"] = mode
+  if dtype is not None:
+    content["model"]["dtype"] = dtype
+  assert saved.complete(content)["gradient_sum_dtype"] == sums
+  content["gradient_sum_dtype"] = "float32"
+  assert saved.complete(content)["gradient_sum_dtype"] == "float32"

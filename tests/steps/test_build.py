@@ -18,6 +18,7 @@ from speedpaper_jax.data.normalization import DEFAULT, PER_IMAGE
 from speedpaper_jax.distributed import parallel
 from speedpaper_jax.errors import UserError
 from speedpaper_jax.models import ops, registry
+from speedpaper_jax.models.float32_gradients import with_float32_gradients
 from speedpaper_jax.steps import assembly, build
 from speedpaper_jax.steps.mixing import Mixing
 from speedpaper_jax.steps.step import batch_template, make_train_step
@@ -40,6 +41,7 @@ def test_the_model_is_the_one_of_the_config(config):
   config.model.update(
     activation="sigmoid", dtype="bfloat16", local_response_norm=True, dropout_rate=0.4
   )
+  config.gradient_sum_dtype = "bfloat16"
   config.batch_norm.update(decay=0.9, epsilon=1e-5, unbiased_running_variance=False)
   model = build_model(config)
   assert (model.num_classes, model.dropout_rate, model.use_local_response_norm) == (10, 0.4, True)
@@ -139,6 +141,33 @@ def test_batch_normalization_knows_where_it_is_per_activation(config):
   batch_norm = build_model(config).settings.batch_norm
   assert batch_norm.per_activation_layers == ("inception_5a", "inception_5b")
   assert not batch_norm.per_activation
+
+
+class TestOperations:
+  @pytest.mark.parametrize(
+    ("dtype", "sums", "mode", "is_wider"),
+    [
+      ("bfloat16", "float32", "jit", True),
+      ("bfloat16", "bfloat16", "jit", False),
+      ("bfloat16", "float32", "pmap", False),
+      ("bfloat16", "bfloat16", "pmap", False),
+      ("float32", "float32", "jit", False),
+    ],
+  )
+  def test_give_wide_gradients_where_the_compiler_sums_them(
+    self, config, dtype, sums, mode, is_wider
+  ):
+    config.update(gradient_sum_dtype=sums, parallel=mode)
+    config.model.dtype = dtype
+    wide = with_float32_gradients(ops.CPU)
+    assert build_model(config).settings.operations is (wide if is_wider else ops.CPU)
+    network = build.build_inference_model(config, 10, parallel.make_mesh())
+    assert network.settings.operations is ops.CPU
+
+  def test_are_the_platforms_on_one_device(self, config):
+    config.model.dtype = "bfloat16"
+    model = build.build_model(config, 10, parallel.make_mesh(jax.devices()[:1]))
+    assert model.settings.operations is ops.CPU
 
 
 @pytest.mark.parametrize(
