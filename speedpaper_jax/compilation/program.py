@@ -206,7 +206,9 @@ def collectives(instructions: Iterable[Instruction], chips: int) -> list[Collect
     chips: that it was compiled for; the members where a collective does not list them.
   """
   found = []
+  attributes: dict[str, str] = {}
   for instruction in itertools.chain.from_iterable((one, *one.inner) for one in instructions):
+    attributes[instruction.name] = instruction.attributes
     kind = instruction.operation.removesuffix("-start")
     if kind not in KINDS:
       continue
@@ -220,7 +222,8 @@ def collectives(instructions: Iterable[Instruction], chips: int) -> list[Collect
         kind,
         size * members if kind == "reduce-scatter" else size,
         members,
-        _is_of_batch_norm(instruction.attributes),
+        _is_of_batch_norm(instruction.attributes)
+        and not any(_is_of_another(attributes.get(name, "")) for name in instruction.operands),
         instruction.times,
       )
     )
@@ -243,3 +246,9 @@ def _is_of_batch_norm(attributes: str) -> bool:
   """By the layers' path; where XLA joins exchanges it joins their paths by colons."""
   path = _PATH.search(attributes)
   return path is not None and all("/batch_norm/" in part for part in path[1].split(":"))
+
+
+def _is_of_another(attributes: str) -> bool:
+  """Of another layer; a TPU's compiler gives exchanges that it joins the path of the first."""
+  path = _PATH.search(attributes)
+  return path is not None and bool(_place(path[1])[1]) and not _is_of_batch_norm(attributes)

@@ -154,6 +154,29 @@ ENTRY %main (p: f32[4]) -> f32[16] {
     (found,) = find(program(line))
     assert found.of_batch_norm == is_of_batch_norm
 
+  @pytest.mark.parametrize(
+    ("operand", "is_of_batch_norm"),
+    [
+      ("transpose(jvp(Net))/conv1/conv/transpose(jvp())/conv_general_dilated", False),
+      ("transpose(jvp(Net))/logits/dot_general", False),
+      ("transpose(jvp(Net))/conv1/batch_norm/reduce_sum", True),
+      ("jvp()/reduce_sum", True),  # of the loss, a number beside the others
+    ],
+  )
+  def test_of_a_joint_one_every_operand_is_asked(self, operand, is_of_batch_norm):
+    """Whose path is that of its first."""
+    metadata = 'metadata={{op_name="jit(train_step)/{}"}}'.format
+    first = metadata("transpose(jvp(Net))/conv1/batch_norm/reduce_sum")
+    text = f"""\
+ENTRY %main (p: f32[4]) -> (f32[4], f32[4]) {{
+  %p = f32[4]{{0}} parameter(0)
+  %a = f32[4]{{0}} fusion(%p), kind=kLoop, {first}
+  %b = f32[4]{{0}} fusion(%p), kind=kOutput, {metadata(operand)}
+  ROOT %r = (f32[4]{{0}}, f32[4]{{0}}) all-reduce(%a, %b), to_apply=%add, {first}
+}}
+"""
+    assert find(text) == [Collective("all-reduce", 32, DEVICES, of_batch_norm=is_of_batch_norm)]
+
 
 def program(line):
   return (
