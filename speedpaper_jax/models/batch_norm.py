@@ -427,7 +427,8 @@ class BatchNorm(nn.Module):
 
     Raises:
       ValueError: the rows do not divide into groups of `virtual_batch_size`, or a group holds a
-        single value of each feature, whose normalised value would always be zero.
+        single value of each feature, whose normalised value would always be zero; or there is a
+        `max_pool`, and each activation is a feature of its own.
     """
     per_activation = self.per_activation or layer_names.is_chosen(
       self.path, self.per_activation_layers

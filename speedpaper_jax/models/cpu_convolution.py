@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Values an image. Copies of smaller maps stay in a core's cache.
+# Values an image. It would pay from half as many on, but then small images, of 75 pixels and less,
+# would be computed in other bits.
 _LARGE = 100_000
 
 
 def is_large(shape: Sequence[int]) -> bool:
-  """Whether a map, [N, H, W, C], is too large for the cache with those that are made of it."""
+  """Whether a map, [N, H, W, C], has so many values that other forms than the plain ones pay."""
   return math.prod(shape[1:]) >= _LARGE
 
 
@@ -39,7 +40,8 @@ def conv(
   """`lax.conv_general_dilated`, as one matrix product for 1×1 kernels and for small maps.
 
   Where a map is smaller than its kernel, as in most of BN-Inception at 32 pixels, the back end
-  swaps the two, and takes up to a hundred times as long.
+  swaps the two, and takes up to a hundred times as long. The gradient of a kernel on a large map is
+  added up image by image.
   """
   convolve = functools.partial(
     lax.conv_general_dilated,

@@ -24,9 +24,9 @@ def with_float32_gradients(operations: Operations) -> Operations:
   inputs' dtype within, biases are added in their own.
   """
   return operations._replace(
-    conv=_of_two(operations.conv),
+    conv=_of_kernels(operations.conv, 1),
     separable_conv=_of_kernels(operations.separable_conv, 2),
-    dot_general=_of_two(operations.dot_general),
+    dot_general=_of_kernels(operations.dot_general, 1),
     promote_dtype=_inputs_alone,
   )
 
@@ -36,10 +36,6 @@ def _inputs_alone(
 ) -> list[jax.Array | None]:
   inputs, *parameters = inputs_and_parameters
   return [*nn.dtypes.promote_dtype(inputs, dtype=dtype, inexact=inexact), *parameters]
-
-
-def _of_two(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-  return _of_kernels(product, 1)
 
 
 def _of_kernels(product: Callable[..., jax.Array], kernels: int) -> Callable[..., jax.Array]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 from numpy.testing import assert_allclose
+from same_gradients import assert_same_outputs_and_gradients
 
 from speedpaper_jax.models import cpu_convolution
 
@@ -24,18 +25,6 @@ def of_images(conv):
 
 
 OURS, PLAIN = of_images(cpu_convolution.conv), of_images(lax.conv_general_dilated)
-
-
-def assert_same_outputs_and_gradients(one, other, *inputs):
-  """In float64, up to the order of sums."""
-  with jax.enable_x64(True):
-    y, vjp = jax.vjp(jax.jit(one), *inputs)
-    y_other, vjp_other = jax.vjp(jax.jit(other), *inputs)
-    assert_allclose(y, y_other, rtol=1e-12, atol=1e-12)
-    d_y = random(100, y.shape)
-    jax.tree.map(
-      lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), vjp(d_y), vjp_other(d_y)
-    )
 
 
 class TestSmallMaps:

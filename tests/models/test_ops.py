@@ -5,24 +5,13 @@ import numpy as np
 import pytest
 from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
+from same_gradients import assert_same_outputs_and_gradients
 
 from speedpaper_jax.models import ops
 
 
 def random(seed, shape):
   return np.random.default_rng(seed).normal(size=shape)
-
-
-def assert_same_outputs_and_gradients(one, other, *inputs):
-  """In float64, up to the order of sums."""
-  with jax.enable_x64(True):
-    y, vjp = jax.vjp(jax.jit(one), *inputs)
-    y_other, vjp_other = jax.vjp(jax.jit(other), *inputs)
-    assert_allclose(y, y_other, rtol=1e-12, atol=1e-12)
-    d_y = random(100, y.shape)
-    jax.tree.map(
-      lambda a, b: assert_allclose(a, b, rtol=1e-12, atol=1e-12), vjp(d_y), vjp_other(d_y)
-    )
 
 
 @pytest.fixture
