@@ -42,8 +42,10 @@ class FlaxBatchNorm(nn.Module):
   use_scale: bool = True
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool, max_pool: None = None) -> jax.Array:
-    """[N, ..., C] → the same; the plain form has no max pool before it."""
+  def __call__(
+    self, x: jax.Array, *, train: bool, max_pool: None = None, packing: None = None
+  ) -> jax.Array:
+    """[N, ..., C] → the same; the plain form has no max pool before it, and packs nothing."""
     return nn.BatchNorm(
       use_running_average=not train,
       momentum=self.decay,

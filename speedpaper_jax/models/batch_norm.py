@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from speedpaper_jax.models import layer_names
+from speedpaper_jax.models.packed_images import Packing, repeat
 
 PyTree = Any
 MaxPool = Callable[[jax.Array], jax.Array]
@@ -80,6 +81,7 @@ def group_moments(
   axis_name: str | None = None,
   mask: jax.Array | None = None,
   pivot: jax.Array | None = None,
+  packing: Packing | None = None,
 ) -> Moments:
   """Moments of each feature within each group.
 
@@ -90,6 +92,8 @@ def group_moments(
     mask: bool [G, n, 1, ..., 1], which rows count; None for all.
     pivot: [C], or [..., C] per activation: values near the means, for one pass over `x` instead of
       two; see `_in_one_pass`.
+    packing: how the images of `x` lie side by side in its channels, if they do. `mask` and `pivot`
+      have the channels of all of them then, and what is returned those of one.
 
   Returns:
     Moments of shape [G, 1, ..., 1, C], or [G, 1, ..., C] per activation.
@@ -113,6 +117,10 @@ def group_moments(
         lambda: (mean, m2),
       )
   moments = Moments(count, mean, m2)
+  if packing is not None:
+    counts = packing.split(jnp.broadcast_to(count, mean.shape))[..., :1]
+    moments = combine_moments(Moments(counts, packing.split(mean), packing.split(m2)))
+    count, mean, m2 = moments.count, moments.mean, moments.m2
   if axis_name is not None:
     # One gather for all, so that a layer waits for one collective and not for three.
     one_each = jnp.broadcast_to(count, (*mean.shape[:-1], 1)).astype(mean.dtype)
@@ -264,10 +272,11 @@ def _tangent(per_activation: bool, axis_name: str | None) -> Callable[..., jax.A
   return jax.checkpoint(tangent, prevent_cse=False)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def differentiable_moments(
   x: jax.Array,
   axis_name: str | None,
+  packing: Packing | None,
   mask: jax.Array | None = None,
   pivot: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -276,32 +285,40 @@ def differentiable_moments(
   Args:
     x: [G, n, ..., C], the output of `split_groups`.
     axis_name: a mapped axis over which they are joined, or None.
+    packing: see `group_moments`.
     mask: bool [G, n, 1, ..., 1], which rows count; None for all.
     pivot: see `group_moments`; it carries no gradient.
   """
-  moments = group_moments(x, False, axis_name, mask, pivot)
+  moments = group_moments(x, False, axis_name, mask, pivot, packing)
   return jnp.asarray(moments.count, moments.mean.dtype), moments.mean, moments.m2
 
 
 @differentiable_moments.defjvp
 def _moments_jvp(
-  axis_name: str | None, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+  axis_name: str | None,
+  packing: Packing | None,
+  primals: tuple[Any, ...],
+  tangents: tuple[Any, ...],
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
   """As of `normalize`: what is transposed here, reverse mode transposes back."""
   x, mask, pivot = primals
-  count, mean, m2 = differentiable_moments(x, axis_name, mask, pivot)
-  d_mean, d_m2 = _moments_tangent(axis_name)((x, mask, count, mean), tangents[0])
+  count, mean, m2 = differentiable_moments(x, axis_name, packing, mask, pivot)
+  d_mean, d_m2 = _moments_tangent(axis_name, packing)((x, mask, count, mean), tangents[0])
   return (count, mean, m2), (jnp.zeros_like(count), d_mean, d_m2)
 
 
 @functools.cache  # one function, so that layers of one shape are traced once
-def _moments_tangent(axis_name: str | None) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _moments_tangent(
+  axis_name: str | None, packing: Packing | None
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
   def backward(
     residuals: tuple[Any, ...], gradients: tuple[jax.Array, jax.Array]
   ) -> tuple[jax.Array]:
     x, mask, m, mean = residuals
     d_mean, d_m2 = gradients if axis_name is None else lax.psum(gradients, axis_name)
-    d_x = d_mean / jnp.maximum(m, 1) + 2 * d_m2 * _masked(x - mean, mask)
+    d_mean, d_m2 = d_mean / jnp.maximum(m, 1), 2 * d_m2
+    d_mean, d_m2, mean = (repeat(each, packing) for each in (d_mean, d_m2, mean))
+    d_x = d_mean + d_m2 * _masked(x - mean, mask)
     return (_masked(d_x, mask).astype(x.dtype),)
 
   def tangent(residuals: tuple[Any, ...], x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -315,7 +332,7 @@ def _moments_tangent(axis_name: str | None) -> Callable[..., tuple[jax.Array, ja
 
 def normalize_and_pool(
   x: jax.Array,
-  max_pool: MaxPool,
+  max_pool: MaxPool | None,
   scale: jax.Array,
   bias: jax.Array,
   epsilon: float,
@@ -323,12 +340,13 @@ def normalize_and_pool(
   axis_name: str | None,
   mask: jax.Array | None = None,
   pivot: jax.Array | None = None,
+  packing: Packing | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
   """Algorithm 1 and a max pool behind it, which is computed first.
 
   Args:
     x: [N, H, W, C].
-    max_pool: [N, H, W, C] → [N, H', W', C].
+    max_pool: [N, H, W, C] → [N, H', W', C]; None for none.
     scale: γ, [C]. Where it is negative, the least value of a feature becomes the largest.
     bias: β, [C].
     epsilon: added to the variance.
@@ -336,25 +354,34 @@ def normalize_and_pool(
     axis_name: a mapped axis over which statistics are joined, or None.
     mask: bool [G, n, 1, 1, 1], which rows count; None for all. The others become β.
     pivot: see `group_moments`; it carries no gradient.
+    packing: how the images of `x` lie side by side in its channels, if they do. `mask` has the
+      channels of all of them then; γ, β and the pivot have those of one.
 
   Returns:
     y, [G, n, H', W', C]; the count, mean and m2 of `Moments`, which carry no gradient.
   """
-  # All of `x` as γ points it, so that one array is written for the pool and for the moments.
-  sign = _sign(scale)
-  x = sign.astype(x.dtype) * x
-  pooled = split_groups(max_pool(x), groups)
+  sign = jnp.ones_like(scale)
+  if max_pool is not None:
+    # All of `x` as γ points it, so that one array is written for the pool and for the moments.
+    sign = _sign(scale)
+    x = repeat(sign, packing).astype(x.dtype) * x
+  pooled = split_groups(x if max_pool is None else max_pool(x), groups)
   count, mean, m2 = differentiable_moments(
-    split_groups(x, groups), axis_name, mask, None if pivot is None else sign * pivot
+    split_groups(x, groups),
+    axis_name,
+    packing,
+    mask,
+    None if pivot is None else repeat(sign * pivot, packing),
   )
   multiplier = sign * scale * lax.rsqrt(Moments(count, mean, m2).variance + epsilon)
   # The mean's gradient goes by a shift of zero, so that a layer has no more sums than the two of
   # `multiplier` and `shift`, and both of deviations.
   constant_mean = lax.stop_gradient(mean)
   shift = bias + multiplier * (constant_mean - mean)
-  y = multiplier * _masked(pooled - constant_mean, mask) + shift
+  centred = _masked(pooled - repeat(constant_mean, packing), mask)
+  y = repeat(multiplier, packing) * centred + repeat(shift, packing)
   if mask is not None:  # β there, and no gradient, whatever they hold
-    y = jnp.where(mask, y, lax.stop_gradient(bias))
+    y = jnp.where(mask, y, lax.stop_gradient(repeat(bias, packing)))
   return y.astype(x.dtype), count, sign * constant_mean, lax.stop_gradient(m2)
 
 
@@ -413,6 +440,7 @@ class BatchNorm(nn.Module):
     *,
     train: bool,
     max_pool: MaxPool | None = None,
+    packing: Packing | None = None,
   ) -> jax.Array:
     """Normalises `x`.
 
@@ -421,6 +449,7 @@ class BatchNorm(nn.Module):
       train: whether to use the statistics of this batch and to update the moving averages.
       max_pool: [N, H, W, C] → [N, H', W', C], what is done to the normalised values. It chooses
         among those of a feature, and so is computed first: fewer are left to normalise.
+      packing: how the images of `x` lie side by side in its channels, if they do.
 
     Returns:
       Array with the dtype of `x`, and its shape where nothing is pooled.
@@ -428,14 +457,15 @@ class BatchNorm(nn.Module):
     Raises:
       ValueError: the rows do not divide into groups of `virtual_batch_size`, or a group holds a
         single value of each feature, whose normalised value would always be zero; or there is a
-        `max_pool`, and each activation is a feature of its own.
+        `max_pool` or a `packing`, and each activation is a feature of its own.
     """
     per_activation = self.per_activation or layer_names.is_chosen(
       self.path, self.per_activation_layers
     )
-    if per_activation and max_pool is not None:
-      raise ValueError("What is normalised per activation cannot be pooled before.")
-    shape = x.shape[1:] if per_activation else x.shape[-1:]
+    if per_activation and not max_pool is packing is None:
+      raise ValueError("What is normalised per activation cannot be pooled before, or packed.")
+    images = 1 if packing is None else packing.images
+    shape = x.shape[1:] if per_activation else (x.shape[-1] // images,)
     dtype = _statistics_dtype(x)
     scale = self.param("scale", nn.initializers.ones, shape) if self.use_scale else jnp.ones(shape)
     bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else jnp.zeros(shape)
@@ -449,20 +479,21 @@ class BatchNorm(nn.Module):
       shift = bias - multiplier * running_mean.value
       if max_pool is not None:
         sign = _sign(multiplier)
-        x, multiplier = max_pool(sign.astype(x.dtype) * x), sign * multiplier
-      return (multiplier * x + shift).astype(x.dtype)
+        x = max_pool(repeat(sign, packing).astype(x.dtype) * x)
+        multiplier *= sign
+      return (repeat(multiplier, packing) * x + repeat(shift, packing)).astype(x.dtype)
 
     axis_name = None if self.is_initializing() else self.axis_name
-    groups = self._groups(x.shape[0])
-    grouped, mask = split_groups(x, groups), self._grouped_mask(x, groups)
+    groups = self._groups(images * x.shape[0])
+    grouped, mask = split_groups(x, groups), self._grouped_mask(x, groups, packing)
     pivot = running_mean.value.astype(dtype) if self.moments_in_one_pass else None
-    if max_pool is None:
+    if max_pool is packing is None:
       y, *moments = normalize(
         grouped, scale, bias, self.epsilon, per_activation, axis_name, mask, pivot
       )
     else:
       y, *moments = normalize_and_pool(
-        x, max_pool, scale, bias, self.epsilon, groups, axis_name, mask, pivot
+        x, max_pool, scale, bias, self.epsilon, groups, axis_name, mask, pivot, packing
       )
     if not self.is_initializing():
       members = 1 if axis_name is None else lax.axis_size(axis_name)
@@ -485,14 +516,17 @@ class BatchNorm(nn.Module):
       )
     return rows // self.virtual_batch_size
 
-  def _grouped_mask(self, x: jax.Array, groups: int) -> jax.Array | None:
+  def _grouped_mask(self, x: jax.Array, groups: int, packing: Packing | None) -> jax.Array | None:
     # All modules of a model read the one mask at its root.
     mask = self.scope.root.get_variable(_ROW_MASK, "rows") if self.scope else None
     if mask is None:
       return None
-    if mask.shape != x.shape[:1]:
-      raise ValueError(f"A mask of shape {mask.shape} is not that of {x.shape[0]} rows.")
-    return split_groups(mask.reshape(-1, *[1] * (x.ndim - 1)), groups)
+    rows = x.shape[0] if packing is None else packing.images * x.shape[0]
+    if mask.shape != (rows,):
+      raise ValueError(f"A mask of shape {mask.shape} is not that of {rows} rows.")
+    if packing is None:
+      return split_groups(mask.reshape(-1, *[1] * (x.ndim - 1)), groups)
+    return split_groups(packing.pack_mask(mask, x.shape[-1] // packing.images), groups)
 
   def _record(
     self, moments: Moments, mean: nn.Variable, var: nn.Variable, shape: tuple[int, ...]

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from speedpaper_jax.models import features, ops
-from speedpaper_jax.models.layers import ConvBlock, LayerSettings, apply_and_pool, apply_siblings
+from speedpaper_jax.models.layers import (
+  ConvBlock,
+  LayerSettings,
+  apply_and_pool,
+  apply_siblings,
+  choose_packing,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +115,10 @@ def concatenate_branches(
   x: jax.Array,
   train: bool,
 ) -> jax.Array:
-  """Applies branches within `parent`, which calls this: [N, H, W, C] → [N, H', W', C']."""
+  """Applies branches within `parent`, which calls this: [N, H, W, C] → [N, H', W', C'].
+
+  Images that lie side by side in `x` do no longer in what is returned.
+  """
   chains = [_links(one_branch, settings) for one_branch in branches]
   siblings = [chain[0] for chain in chains if _is_pointwise(chain[0])]
   of_x = apply_siblings(parent, siblings, x, train=train) if siblings else {}
@@ -125,7 +134,7 @@ def concatenate_branches(
       else:
         name = str(link.name)
         output = of_x[name] if name in of_x else link(output, train=train)
-    outputs.append(output)
+    outputs.append(output if settings.packing is None else settings.packing.unpack(output))
   return jnp.concatenate(outputs, axis=-1)
 
 
@@ -203,6 +212,12 @@ def apply_table(
   max pool, which may be computed as one with it.
   """
   rows = list(table)
+  packing = None
+  if rows and isinstance(rows[0][1], Conv):
+    filters = rows[0][1].features
+    packing = choose_packing(network, filters, settings, x.shape[0], train=train)
+  if packing is not None:
+    x, settings = packing.pack(x), dataclasses.replace(settings, packing=packing)
   block: ConvBlock | None = None
   for (name, part), (_, following) in zip(rows, [*rows[1:], ("", None)], strict=True):
     if isinstance(part, Conv) and isinstance(following, Pool) and following.kind == "max":
@@ -213,6 +228,9 @@ def apply_table(
       block = None
     else:
       x = apply_part(name, part, settings, x, train)
+    if settings.packing is not None and not isinstance(part, Conv):  # maps are smaller from here on
+      x = settings.packing.unpack(x) if isinstance(part, Pool) else x
+      settings = dataclasses.replace(settings, packing=None)
     x = features.stage(network, name, x)
     visit(name, x)
   return x

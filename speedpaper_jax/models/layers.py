@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from speedpaper_jax.models import features, ops
+from speedpaper_jax.models import features, ops, packed_images
 from speedpaper_jax.models.batch_norm import BatchNorm, MaxPool
+from speedpaper_jax.models.packed_images import Packing
 
 # All of them keep the order of values, by which a max pool can as well come first.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -38,6 +39,8 @@ class LayerSettings:
     channels: of the images; 3 are RGB.
     width: number of filters of each layer, as a part of its paper's; softmax layers are not
       concerned.
+    devices: that the rows of a batch are divided over, without a mapped axis.
+    packing: how the images that a layer takes and gives lie side by side, if they do.
   """
 
   batch_norm: BatchNorm | None = dataclasses.field(default_factory=BatchNorm)
@@ -49,6 +52,8 @@ class LayerSettings:
   count_padding: bool = False
   channels: int = 3
   width: float = 1.0
+  devices: int = 1
+  packing: Packing | None = None
 
   def filters(self, papers: int) -> int:
     """Filters, or units, of a layer that has so many in its paper."""
@@ -218,6 +223,8 @@ class ConvBlock(nn.Module):
       def conv(*_: Any, **__: Any) -> jax.Array:
         return convolved
 
+    if settings.packing is not None:
+      conv, x = settings.packing.conv(conv, x), x[..., : x.shape[-1] // settings.packing.images]
     if self.after_avg_pool and settings.operations.reorders(x.shape):
       conv = self._pooled(conv)
     elif self.after_avg_pool:
@@ -248,7 +255,9 @@ class ConvBlock(nn.Module):
     x = convolution(x).astype(settings.dtype)
     features.linear_output(self, x)
     if batch_norm is not None:
-      x = batch_norm.copy(name="batch_norm")(x, train=train, max_pool=max_pool)
+      x = batch_norm.copy(name="batch_norm")(
+        x, train=train, max_pool=max_pool, packing=settings.packing
+      )
     features.nonlinearity_input(self, x)
     return ACTIVATIONS[settings.activation](x)
 
@@ -287,6 +296,34 @@ def apply_and_pool(
   return max_pool(features.stage(network, str(block.name), block(x, train=train)))
 
 
+def choose_packing(
+  network: nn.Module, filters: int, settings: LayerSettings, rows: int, *, train: bool
+) -> Packing | None:
+  """How images lie side by side in the first layers of a network, where that is faster.
+
+  Args:
+    network: the module that calls this, of which the layers are stages.
+    filters: of the first of them, in its paper.
+    settings: what they have in common.
+    rows: N, of the batch.
+    train: whether they use the batch's statistics.
+  """
+  batch_norm = settings.batch_norm
+  if (
+    batch_norm is None
+    or settings.bias_before_batch_norm
+    or batch_norm.per_activation_layers
+    or network.is_initializing()
+    or features.are_asked_for(network)
+  ):
+    return None
+  groups = rows // (batch_norm.virtual_batch_size or rows) if train else 1
+  channels_at_once = settings.operations.channels_at_once
+  return packed_images.choose(
+    channels_at_once, settings.filters(filters), rows, groups, settings.devices
+  )
+
+
 def apply_siblings(
   parent: nn.Module, siblings: Sequence[ConvBlock], x: jax.Array, *, train: bool
 ) -> dict[str, jax.Array]:
@@ -306,7 +343,12 @@ def apply_siblings(
   names = [str(block.name) for block in siblings]
   convolved = {}
   # There are no kernels yet while a network is initialised.
-  if operations.reorders(x.shape) and len(names) > 1 and not parent.is_initializing():
+  if (
+    operations.reorders(x.shape)
+    and len(names) > 1
+    and settings.packing is None
+    and not parent.is_initializing()
+  ):
     kernels = [parent.variables["params"][name]["conv"]["kernel"] for name in names]
     inputs, *kernels = operations.promote_dtype(x, *kernels, dtype=settings.dtype)
     with jax.named_scope("siblings"):

@@ -35,6 +35,8 @@ class Operations(NamedTuple):
       side. An average pool in front of one is computed after it: both are linear, and it has fewer
       outputs. A max pool behind a layer is computed before the layer's batch normalization and
       nonlinearity, which keep the order of values, and then have fewer of them.
+    channels_at_once: that lie next to each other, whether a map has so many or not; see
+      `packed_images`.
     dot_general: the signature of `lax.dot_general`, as `nn.Dense` calls it.
     promote_dtype: (inputs, *parameters, dtype) → the same as these take them; what a layer adds a
       bias to may come out wider, and is cast to the dtype again.
@@ -45,6 +47,7 @@ class Operations(NamedTuple):
   max_pool: Callable[[jax.Array, int, int, Padding], jax.Array]
   avg_pool: Callable[[jax.Array, int, int, Padding, bool], jax.Array]
   reorders: Callable[[Sequence[int]], bool] = lambda shape: False
+  channels_at_once: int = 1
   dot_general: Callable[..., jax.Array] = lax.dot_general
   promote_dtype: Callable[..., list[Any]] = nn.dtypes.promote_dtype
 
@@ -243,6 +246,7 @@ ACCELERATOR = Operations(
   avg_pool,
   reorders=lambda shape: True,
 )
+TPU = ACCELERATOR._replace(channels_at_once=128)
 # The gradient of XLA's own maximum pool scatters, on a GPU in no fixed order.
 DETERMINISTIC_GPU = ACCELERATOR._replace(max_pool=max_pool_by_slices)
 
@@ -254,6 +258,6 @@ def for_platform(platform: str, deterministic: bool = False) -> Operations:
     platform: "cpu", "gpu" or "tpu".
     deterministic: whether XLA is told to give the same bits at every start.
   """
-  if platform == "cpu":
-    return CPU
-  return DETERMINISTIC_GPU if platform == "gpu" and deterministic else ACCELERATOR
+  if platform == "gpu" and deterministic:
+    return DETERMINISTIC_GPU
+  return {"cpu": CPU, "tpu": TPU}.get(platform, ACCELERATOR)

@@ -81,6 +81,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, mesh: Mesh)
     operations=_trained_operations(config, mesh),
     axis_name=axis_name,
     width=section.width,
+    devices=1 if axis_name else mesh.size,
   )
   return registry.create(
     section.name,

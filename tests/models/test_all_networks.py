@@ -16,7 +16,14 @@ from networks import (
 )
 
 from speedpaper_jax.errors import UserError
-from speedpaper_jax.models import create, extract_features, ops, registry, stage_outputs
+from speedpaper_jax.models import (
+  create,
+  extract_features,
+  ops,
+  packed_images,
+  registry,
+  stage_outputs,
+)
 from speedpaper_jax.models.layers import LayerSettings
 from speedpaper_jax.papers.networks import NETWORKS
 
@@ -395,9 +402,10 @@ def test_every_parameter_gets_a_gradient(name, dialect, width, monkeypatch):
 def test_fast_forms_have_the_plain_ones_loss_and_gradients(name, monkeypatch):
   """Of operations and of batch normalization, in training; all layers together, in float64."""
   shortened.shorten(monkeypatch)
+  monkeypatch.setattr(packed_images, "_ROWS_OF_A_TILE", 1)  # of four images, so that it packs them
   _, plain = loss_and_gradients(name, operations=ops.PLAIN)
   scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
-  for form, in_one_pass in ((ops.CPU, False), (ops.ACCELERATOR, True)):
+  for form, in_one_pass in ((ops.CPU, False), (ops.TPU, True)):
     _, fast = loss_and_gradients(name, operations=form, moments_in_one_pass=in_one_pass)
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10 * scale), fast, plain

@@ -172,7 +172,7 @@ class TestLocalResponseNorm:
   [
     ("cpu", ops.CPU, ops.CPU),
     ("gpu", ops.ACCELERATOR, ops.DETERMINISTIC_GPU),
-    ("tpu", ops.ACCELERATOR, ops.ACCELERATOR),
+    ("tpu", ops.TPU, ops.TPU),
   ],
 )
 def test_the_platform_decides_on_the_form(platform, expected, deterministic):
