@@ -147,6 +147,7 @@ def check(
 
   from speedpaper_jax.compilation import report as compile_report
   from speedpaper_jax.compilation.program import analyse
+  from speedpaper_jax.descriptions.operations import training_flops
   from speedpaper_jax.steps import assembly
 
   config, mesh = assembly.prepare(config, devices)
@@ -165,7 +166,8 @@ def check(
   print(f"Compiled in {(time.monotonic() - began) / 60:.1f} minutes.\n", flush=True)
   program = analyse(compiled, mesh.size, config.accumulation_steps)
   steps = parts.plan.total_steps
-  return compile_report.Report(config, chip, shape, _sizes(parts), program, steps)
+  image_flops = training_flops(parts.model, config.data.image_size)
+  return compile_report.Report(config, chip, shape, _sizes(parts), program, steps, image_flops)
 
 
 def _data_set_sizes(config: "ml_collections.ConfigDict") -> tuple[int, int]:

@@ -17,7 +17,8 @@ _MIB = 2**20
 NOTES = "\n".join(
   textwrap.fill(note, _WIDTH)
   for note in (
-    "Operations are those that XLA counts, about six for each multiply-add of the forward pass. "
+    "Operations are those that XLA counts, about six for each multiply-add of the forward pass, "
+    "more where a form for speed multiplies with zeros, too; MFU is of six for each. "
     "Memory traffic is what the program's instructions read from the chip's main memory and write "
     "there, each array once; what stays in a memory on the chip does not count.",
     "Batch normalization's collectives carry statistics and their gradients, or gradients of γ and "
@@ -41,6 +42,8 @@ class Report:
       and of its "batch", without padding.
     program: what was compiled.
     steps: of the whole run.
+    image_flops: floating-point operations that the network needs for an image, without those of the
+      form that it is computed in.
   """
 
   config: ml_collections.ConfigDict
@@ -49,6 +52,7 @@ class Report:
   state: dict[str, int]
   program: Program
   steps: int
+  image_flops: float
 
   @property
   def chips(self) -> int:
@@ -109,7 +113,9 @@ class Report:
 
   def utilisation(self, seconds: float) -> float:
     """MFU, the part of the chips' peak that is used if a step takes `seconds`."""
-    return utilisation(self.program.flops, seconds, self.peak)
+    # A form for speed multiplies with zeros, too; a step with frozen layers needs fewer.
+    flops = min(self.program.flops, self.image_flops * self.rows)
+    return utilisation(flops, seconds, self.peak)
 
 
 def collective_seconds(collective: Collective, network: Interconnect) -> float:

@@ -3,11 +3,17 @@
 Images are [N, H, W, C], kernels [height, width, in / groups, out], as in `models.ops`.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import jax.extend
+import jax.numpy as jnp
+
+from speedpaper_jax.models import ops
 
 _POOLS = {"reduce_window_max": "max", "reduce_window_sum": "avg"}
 
@@ -42,6 +48,28 @@ class Operation(NamedTuple):
 def find(program: jax.extend.core.ClosedJaxpr) -> list[Operation]:
   """All operations of a network's `apply`, those of functions that it calls included."""
   return list(_find(program.jaxpr))
+
+
+def training_flops(network: nn.Module, image_size: int) -> int:
+  """Floating-point operations that a step needs for one image, whatever form it is computed in.
+
+  Two for each multiply-add of the forward pass, and twice as many again for the gradients of maps
+  and of kernels.
+
+  Args:
+    network: of `models.registry`.
+    image_size: pixels.
+  """
+  settings = dataclasses.replace(network.settings, operations=ops.PLAIN, axis_name=None)
+  plain = network.clone(settings=settings)
+  image = jax.ShapeDtypeStruct((1, image_size, image_size, settings.channels), jnp.float32)
+
+  def apply(image: jax.Array) -> jax.Array:
+    collections = ["params", "batch_stats"]  # what is missing is initialised
+    key = jax.random.key(0)
+    return plain.apply({}, image, train=False, mutable=collections, rngs={"params": key})[0]
+
+  return 6 * sum(operation.multiply_adds for operation in find(jax.make_jaxpr(apply)(image)))
 
 
 def _find(jaxpr: jax.extend.core.Jaxpr) -> Iterator[Operation]:

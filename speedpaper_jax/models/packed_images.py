@@ -54,6 +54,8 @@ class Packing(NamedTuple):
   def conv(self, conv: Callable[..., jax.Array], x: jax.Array) -> Callable[..., jax.Array]:
     """A convolution of `x`, packed, with the kernel that it is given, that of one image.
 
+    What is not finite in one image makes those beside it NaN, since zeros are multiplied with it.
+
     Args:
       conv: the signature of `lax.conv_general_dilated`.
       x: [N / images, H, W, images · C]; the result's first argument does not matter.

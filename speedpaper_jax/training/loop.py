@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from speedpaper_jax.compilation import freed_memory
+from speedpaper_jax.descriptions.operations import training_flops
 from speedpaper_jax.distributed import hosts, parallel
 from speedpaper_jax.distributed.interrupts import Interrupted
 from speedpaper_jax.distributed.watchdog import Watchdog
@@ -79,7 +81,13 @@ class Loop:
 
   def __post_init__(self) -> None:
     config, mesh = self.parts.config, self.parts.mesh
-    self._throughput = Throughput(self.train_step, config.batch_size, mesh.size, config.model.dtype)
+    self._throughput = Throughput(
+      self.train_step,
+      functools.partial(training_flops, self.parts.model, config.data.image_size),
+      config.batch_size,
+      mesh.size,
+      config.model.dtype,
+    )
     self._unread: collections.deque[tuple[int, Any]] = collections.deque()
     self._steps_of_before = len(self.window)
     self._last_evaluation_seconds = 0.0

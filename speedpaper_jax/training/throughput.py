@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -53,21 +53,33 @@ class Clock:
 class Throughput:
   """Speed of a compiled step on its devices."""
 
-  def __init__(self, step: jax.stages.Compiled, batch_size: int, devices: int, dtype: str) -> None:
+  def __init__(
+    self,
+    step: jax.stages.Compiled,
+    image_flops: Callable[[], float],
+    batch_size: int,
+    devices: int,
+    dtype: str,
+  ) -> None:
     """Reads what the compiler says.
 
     Args:
       step: the training step.
+      image_flops: floating-point operations that the network needs for an image; asked where the
+        devices' peak is known.
       batch_size: images in a step, over all devices.
       devices: that share it.
       dtype: of activations.
     """
     self._batch_size = batch_size
     self._devices = devices
-    costs: Any = step.cost_analysis() or {}
-    self._flops = costs.get("flops", 0.0)  # of one device
     chip = chips.find(jax.local_devices()[0].device_kind)
     self._peak = chip.peak_flops(dtype) if chip else None
+    self._flops = 0.0  # of one device
+    if chip:
+      costs: Any = step.cost_analysis() or {}
+      # A form for speed multiplies with zeros, too; a step with frozen layers needs fewer.
+      self._flops = min(costs.get("flops", 0.0), image_flops() * batch_size / devices)
 
   def metrics(self, steps: int, seconds: float, data_wait_seconds: float) -> dict[str, float]:
     """Of a window of steps.
@@ -81,8 +93,8 @@ class Throughput:
     Returns:
       `images_per_second` and `images_per_second_per_chip`; `step_seconds` and `data_wait_seconds`
       of a step; where the chip's peak is known, `mfu`, the fraction of it that the floating-point
-      operations of the compiled program make use of; where devices report it, `memory_bytes`, the
-      most that one of them has had in use.
+      operations of the network make use of; where devices report it, `memory_bytes`, the most that
+      one of them has had in use.
     """
     metrics = {
       "images_per_second": steps * self._batch_size / seconds,

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from speedpaper_jax.descriptions import operations
+from speedpaper_jax import models
+from speedpaper_jax.descriptions import operations, stages
 from speedpaper_jax.models import ops
 from speedpaper_jax.models.layers import ConvBlock, LayerSettings
 
@@ -92,3 +93,13 @@ def test_numbers_are_for_the_whole_batch():
   one, many = (found(lambda x: block(4, (3, 3))(x, train=False), rows)[0] for rows in (1, 7))
   assert many.multiply_adds == 7 * one.multiply_adds
   assert many.activations == 7 * one.activations
+
+
+@pytest.mark.parametrize("form", [ops.CPU, ops.TPU], ids=["cpu", "tpu"])
+@pytest.mark.parametrize(("name", "image_size"), [("bn_inception", 64), ("inception_v4", 75)])
+def test_training_needs_the_same_in_every_form(name, image_size, form):
+  """Small maps are products on CPUs, and a separable convolution is a dense one on all devices."""
+  settings = LayerSettings(operations=form, axis_name="batch")
+  network = models.create(name, settings=settings)
+  described = stages.describe(name, image_size=image_size)
+  assert operations.training_flops(network, image_size) == 6 * described.multiply_adds

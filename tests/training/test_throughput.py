@@ -19,10 +19,13 @@ def step():
   return jax.jit(jnp.matmul).lower(matrix, matrix).compile()
 
 
+def not_asked():
+  raise AssertionError("A trace of the network takes a second, and its peak is not known.")
+
+
 def test_images_and_seconds(step):
-  metrics = Throughput(step, batch_size=32, devices=8, dtype="float32").metrics(
-    steps=10, seconds=4.0, data_wait_seconds=1.0
-  )
+  throughput = Throughput(step, not_asked, batch_size=32, devices=8, dtype="float32")
+  metrics = throughput.metrics(steps=10, seconds=4.0, data_wait_seconds=1.0)
   assert metrics["images_per_second"] == 80
   assert metrics["images_per_second_per_chip"] == 10
   assert metrics["step_seconds"] == 0.4
@@ -30,7 +33,7 @@ def test_images_and_seconds(step):
 
 
 def test_what_is_not_known_of_a_device_is_left_out(step):
-  metrics = Throughput(step, 32, 8, "float32").metrics(10, 4.0, 1.0)
+  metrics = Throughput(step, not_asked, 32, 8, "float32").metrics(10, 4.0, 1.0)
   assert metrics.keys() == {
     "images_per_second",
     "images_per_second_per_chip",
@@ -40,11 +43,16 @@ def test_what_is_not_known_of_a_device_is_left_out(step):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_mfu_is_the_used_part_of_the_chips_peak(step, dtype, monkeypatch):
+@pytest.mark.parametrize("of_images", [1 / 2, 2], ids=["zeros", "frozen"])
+def test_mfu_is_the_used_part_of_the_chips_peak(step, dtype, of_images, monkeypatch):
+  """By what the network needs: no multiplications with zeros, nothing of layers that are frozen."""
   chip = chips.CHIPS[0]
   monkeypatch.setattr(chips, "find", lambda device_kind: chip)
-  metrics = Throughput(step, 32, 8, dtype).metrics(10, 4.0, 1.0)
-  assert metrics["mfu"] == pytest.approx(2 * SIZE**3 * 10 / 4.0 / chip.peak_flops(dtype))
+  program = 2 * SIZE**3
+  throughput = Throughput(step, lambda: of_images * program / 4, 32, 8, dtype)
+  needed = min(of_images, 1) * program
+  metrics = throughput.metrics(10, 4.0, 1.0)
+  assert metrics["mfu"] == pytest.approx(needed * 10 / 4.0 / chip.peak_flops(dtype))
 
 
 class TestClock:
