@@ -342,7 +342,7 @@ def normalize_and_pool(
   pivot: jax.Array | None = None,
   packing: Packing | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Algorithm 1 and a max pool behind it, which is computed first.
+  """Algorithm 1 and a max pool behind it, which is computed first; also of packed images.
 
   Args:
     x: [N, H, W, C].
@@ -462,7 +462,7 @@ class BatchNorm(nn.Module):
     per_activation = self.per_activation or layer_names.is_chosen(
       self.path, self.per_activation_layers
     )
-    if per_activation and not max_pool is packing is None:
+    if per_activation and (max_pool is not None or packing is not None):
       raise ValueError("What is normalised per activation cannot be pooled before, or packed.")
     images = 1 if packing is None else packing.images
     shape = x.shape[1:] if per_activation else (x.shape[-1] // images,)
@@ -487,7 +487,7 @@ class BatchNorm(nn.Module):
     groups = self._groups(images * x.shape[0])
     grouped, mask = split_groups(x, groups), self._grouped_mask(x, groups, packing)
     pivot = running_mean.value.astype(dtype) if self.moments_in_one_pass else None
-    if max_pool is packing is None:
+    if max_pool is None and packing is None:
       y, *moments = normalize(
         grouped, scale, bias, self.epsilon, per_activation, axis_name, mask, pivot
       )

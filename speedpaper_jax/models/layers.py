@@ -317,7 +317,7 @@ def choose_packing(
     or features.are_asked_for(network)
   ):
     return None
-  groups = rows // (batch_norm.virtual_batch_size or rows) if train else 1
+  groups = max(1, rows // (batch_norm.virtual_batch_size or rows)) if train else 1
   channels_at_once = settings.operations.channels_at_once
   return packed_images.choose(
     channels_at_once, settings.filters(filters), rows, groups, settings.devices

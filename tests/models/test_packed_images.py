@@ -217,6 +217,12 @@ class TestANetwork:
     assert expected[1][FEATURES]
     assert_close(found, expected)
 
+  def test_a_batch_that_is_no_whole_group_is_refused_as_ever(self, table):
+    for stem in stems(table, BatchNorm(virtual_batch_size=2 * N)):
+      variables, x, _ = inputs(stem)
+      with pytest.raises(ValueError, match="does not divide into groups"):
+        stem.apply(variables, x, train=True, mutable=["batch_stats"])
+
   def test_has_the_initial_values_of_the_plain_form(self, table):
     one, other = (inputs(stem)[0] for stem in stems(table, BatchNorm()))
     jax.tree.map(assert_array_equal, one, other)
