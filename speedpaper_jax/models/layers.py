@@ -308,9 +308,10 @@ def choose_packing(
     rows: N, of the batch.
     train: whether they use the batch's statistics.
   """
-  batch_norm = settings.batch_norm
+  batch_norm, channels_at_once = settings.batch_norm, settings.operations.channels_at_once
   if (
-    batch_norm is None
+    channels_at_once == 1
+    or batch_norm is None
     or settings.bias_before_batch_norm
     or batch_norm.per_activation_layers
     or network.is_initializing()
@@ -318,7 +319,6 @@ def choose_packing(
   ):
     return None
   groups = max(1, rows // (batch_norm.virtual_batch_size or rows)) if train else 1
-  channels_at_once = settings.operations.channels_at_once
   return packed_images.choose(
     channels_at_once, settings.filters(filters), rows, groups, settings.devices
   )

@@ -28,6 +28,7 @@ NEEDED = {
   "speedpaper_jax.report": ["run"],
 }
 TAKE_ANY_NUMBER = {  # of arguments
+  "benchmarks.convolutions",
   "benchmarks.exported",
   *(
     f"speedpaper_jax.{command}"
