@@ -115,6 +115,14 @@ class TestCommand:
     assert status == 1
     assert errors.startswith("error: The process of ours ended with status ")
 
+  def test_what_was_wrong_within_a_compiled_function_is_told(self, tmp_path):
+    program = "__import__('jax').jit(lambda x: x.nothing)(1.0)"
+    with (
+      turns._Process("ours", program, "cpu", tmp_path).running() as process,
+      pytest.raises(UserError, match=r"AttributeError: .* has no attribute '?nothing"),
+    ):
+      process.ready()
+
   def test_a_side_that_is_killed_is_told_and_what_was_measured_is_kept(
     self, monkeypatch, tmp_path, capsys
   ):

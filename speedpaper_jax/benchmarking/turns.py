@@ -139,6 +139,8 @@ class _Process:
           **({"JAX_PLATFORMS": _PLATFORMS[device]} if device else {}),
           "JAX_COMPILATION_CACHE_DIR": str(kept / "xla"),
           "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"),
+          # Else JAX ends an error with a note on its traceback, and not with what was wrong.
+          "JAX_TRACEBACK_FILTERING": "off",
           # Else the first process would take three quarters of a GPU's memory.
           "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         },
