@@ -10,12 +10,13 @@ import collections
 import dataclasses
 import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks import chosen_networks
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.papers.networks import NETWORKS
 
 _CLASSES = 1000
@@ -48,42 +49,23 @@ class Convolution:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = entry_point.ArgumentParser(
-    prog="python -m benchmarks.convolutions",
-    description="Times a network's convolutions one by one, beside PyTorch's.",
-  )
-  parser.add_argument(
-    "names", nargs="*", metavar="NAME", help="networks (default: all those of ImageNet)"
-  )
-  parser.add_argument(
-    "--batch_size",
-    type=entry_point.at_least(1, at_most=2**20),
-    default=8,
-    metavar="N",
-    help="images at a time (default: 8)",
-  )
-  parser.add_argument(
-    "--turns",
-    type=entry_point.at_least(1),
-    default=5,
-    metavar="N",
-    help="turns of each (default: 5)",
-  )
-  return parser.parse(arguments[1:])
+  description = "Times a network's convolutions one by one, beside PyTorch's."
+  return chosen_networks.parser("convolutions", description, turns=5).parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:
   """Prints a table for each network."""
-  for name in options.names:
-    if name not in NETWORKS:
-      raise UserError(f"There is no network '{name}'.{did_you_mean(name, NETWORKS)}")
-  for name in options.names or [each for each in NETWORKS if each != "small_inception"]:
+  import jax
+
+  jax.config.update("jax_platforms", "cpu")  # where PyTorch's side computes, too
+  for name in chosen_networks.check(options.names):
     counts = convolutions_of(name, options.batch_size)
     rows = []
     for done, convolution in enumerate(counts, 1):
-      print(f"\r{name}: {done} of {len(counts)}", end="", flush=True)
+      print(f"\r{name}: {done} of {len(counts)}", end="", file=sys.stderr, flush=True)
       rows.append((counts[convolution], convolution, timed(convolution, options.turns)))
-    print(f"\r{table(name, options.batch_size, rows)}\n", flush=True)
+    print("\r", end="", file=sys.stderr, flush=True)
+    print(f"{table(name, options.batch_size, rows)}\n", flush=True)
 
 
 def convolutions_of(name: str, rows: int) -> dict[Convolution, int]:

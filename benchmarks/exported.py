@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import chosen_networks
 from speedpaper_jax.command_line import entry_point
-from speedpaper_jax.errors import UserError, did_you_mean
 from speedpaper_jax.papers.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -33,38 +33,16 @@ as trained | program / folded |
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
   """Reads the command line."""
-  parser = entry_point.ArgumentParser(
-    prog="python -m benchmarks.exported",
-    description="Times exported programs beside the networks themselves, by turns.",
-  )
-  parser.add_argument(
-    "names", nargs="*", metavar="NAME", help="networks (default: all those of ImageNet)"
-  )
-  parser.add_argument(
-    "--batch_size",
-    type=entry_point.at_least(1, at_most=2**20),
-    default=8,
-    metavar="N",
-    help="images at a time (default: 8)",
-  )
-  parser.add_argument(
-    "--turns",
-    type=entry_point.at_least(1),
-    default=9,
-    metavar="N",
-    help="turns of each (default: 9)",
-  )
-  return parser.parse(arguments[1:])
+  description = "Times exported programs beside the networks themselves, by turns."
+  return chosen_networks.parser("exported", description, turns=9).parse(arguments[1:])
 
 
 def main(options: argparse.Namespace) -> None:
   """Prints a row for each network."""
   # JAX's cache of compiled programs stays off: the first answer of a new program is what is timed.
-  for name in options.names:
-    if name not in NETWORKS:
-      raise UserError(f"There is no network '{name}'.{did_you_mean(name, NETWORKS)}")
+  names = chosen_networks.check(options.names)
   print(_HEADER)
-  for name in options.names or [each for each in NETWORKS if each != "small_inception"]:
+  for name in names:
     print(row_of(random_model(name), options.batch_size, options.turns), flush=True)
 
 
