@@ -143,21 +143,22 @@ def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
   if _ALL in models:
     models = [name for name in NETWORKS if name != _NOT_OF_IMAGENET]
   against = _chosen("--against", options.against, peers.NAMES)
-  pairs, missing = [], []
+  pairs: list[tuple[str, str, list[str]]] = []
+  missing: dict[str, list[str]] = {}  # of each package
   for model in models:
     if not against:
       pairs.append((model, registry.dialects(model)[0], ["ours"]))
     for name in against:
       dialect = peers.dialect_of(model, name)
       if dialect is None:
-        missing.append(f"{model} of {name}")
+        missing.setdefault(name, []).append(model)
       else:
         pairs.append((model, dialect, ["ours", name]))
   if missing:
-    sentence = f"There is no {', and no '.join(missing)}"
+    lacks = "; ".join(f"{name} has no {', '.join(models)}" for name, models in missing.items())
     if not pairs:
-      raise UserError(f"{sentence}; name another one with --against.")
-    inform(f"Note: {sentence[0].lower()}{sentence[1:]}; the others are measured.")
+      raise UserError(f"{lacks}; name another one with --against.")
+    inform(f"Note: {lacks}; the others are measured.")
   return pairs
 
 

@@ -39,7 +39,7 @@ class TestMistakes:
       (["--device=gpus"], "--device names 'gpus'. Did you mean 'gpu'?"),
       (
         ["--model=bn_inception,inception_v4", "--against=keras"],
-        "There is no bn_inception of keras, and no inception_v4 of keras; name another one",
+        "keras has no bn_inception, inception_v4; name another one with --against.",
       ),
       (["--json=nowhere/x.json"], "nowhere/x.json cannot be written"),
     ],
@@ -54,10 +54,25 @@ class TestMistakes:
     assert status == 1
     assert "error: The images are too small for InceptionV3" in errors
 
-  def test_a_device_that_is_not_there(self, scratch):
-    status, output, errors = finish(start(scratch, *COMMAND, *SMALL, "--device=tpu"))
+  @pytest.mark.parametrize("device", ["gpu", "tpu"])
+  def test_a_device_that_is_not_there(self, device, scratch):
+    status, output, errors = finish(start(scratch, *COMMAND, *SMALL, f"--device={device}"))
     assert (status, output) == (1, "")
-    assert errors.startswith("error: JAX has no device 'tpu' here; leave --device out")
+    assert errors.startswith(f"error: JAX has no device '{device}' here; leave --device out")
+
+  def test_what_a_package_lacks_is_told_and_the_others_are_measured(self, capsys):
+    options = benchmark.parse(["benchmark", "--model=all", "--against=torchvision,facenet"])
+    pairs = [(model, *sides) for model, _, sides in benchmark._pairs(options)]
+    assert pairs == [
+      ("googlenet", "ours", "torchvision"),
+      ("inception_v3", "ours", "torchvision"),
+      ("inception_resnet_v1", "ours", "facenet"),
+    ]
+    assert capsys.readouterr().err == (
+      "Note: facenet has no googlenet, bn_inception, inception_v3, inception_v4, "
+      "inception_resnet_v2; torchvision has no bn_inception, inception_v4, inception_resnet_v1, "
+      "inception_resnet_v2; the others are measured.\n"
+    )
 
 
 def test_a_network_is_compared_in_the_dialect_of_the_other():

@@ -47,7 +47,7 @@ def find(device: str, dtype: str) -> Peaks:
   """
   try:
     first = jax.devices(device or None)[0]
-  except RuntimeError as error:
+  except (AssertionError, RuntimeError) as error:  # the former where there is no GPU
     raise UserError(
       f"JAX has no device '{device}' here; leave --device out for what it finds."
     ) from error

@@ -18,7 +18,7 @@ from jax import lax
 # would be computed in other bits.
 _LARGE = 100_000
 # Multiply-adds an image. It would pay from fewer on, with the same reservation.
-_MANY = 25_000_000
+_MANY = 35_000_000
 
 
 def is_large(shape: Sequence[int]) -> bool:
