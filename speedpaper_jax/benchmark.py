@@ -92,7 +92,7 @@ def main(options: argparse.Namespace) -> None:
   modes = _chosen("--mode", options.mode, work.MODES) or work.MODES
   _chosen("--dtype", options.dtype, ("float32", "bfloat16"))
   _chosen("--device", options.device, ("cpu", "gpu", "tpu"))
-  pairs = _pairs(options)
+  comparisons = _comparisons(options)
   if options.json is not None:
     output_files.check(options.json)
   determinism_flag.apply(options)  # in the environment, which the sides' processes have, too
@@ -100,7 +100,7 @@ def main(options: argparse.Namespace) -> None:
   _print_device(peaks, options)
   print(tables.heading(), flush=True)
   rows = []
-  for model, dialect, sides in pairs:
+  for model, dialect, sides in comparisons:
     image_size = options.image_size or NETWORKS[model].image_size
     for mode in modes:
       task = work.Work(
@@ -134,8 +134,8 @@ def _chosen(flag: str, value: str | None, valid: Sequence[str]) -> Sequence[str]
   return names
 
 
-def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
-  """Network, dialect, and the sides that have it."""
+def _comparisons(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
+  """Network, dialect, and the sides that have it, which take turns."""
   from speedpaper_jax.benchmarking import peers
   from speedpaper_jax.models import registry
 
@@ -143,23 +143,26 @@ def _pairs(options: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
   if _ALL in models:
     models = [name for name in NETWORKS if name != _NOT_OF_IMAGENET]
   against = _chosen("--against", options.against, peers.NAMES)
-  pairs: list[tuple[str, str, list[str]]] = []
+  comparisons: list[tuple[str, str, list[str]]] = []
   missing: dict[str, list[str]] = {}  # of each package
   for model in models:
-    if not against:
-      pairs.append((model, registry.dialects(model)[0], ["ours"]))
+    sides: dict[str, list[str]] = {}  # of each dialect
     for name in against:
       dialect = peers.dialect_of(model, name)
-      if dialect is None:
+      if dialect is not None:
+        sides.setdefault(dialect, []).append(name)
+      elif name != peers.FLAX:
         missing.setdefault(name, []).append(model)
-      else:
-        pairs.append((model, dialect, ["ours", name]))
+    if peers.FLAX in against or not against:  # of any dialect
+      dialect = next(iter(sides), registry.dialects(model)[0])
+      sides.setdefault(dialect, []).extend(name for name in against if name == peers.FLAX)
+    comparisons += [(model, dialect, ["ours", *others]) for dialect, others in sides.items()]
   if missing:
     lacks = "; ".join(f"{name} has no {', '.join(models)}" for name, models in missing.items())
-    if not pairs:
+    if not comparisons:
       raise UserError(f"{lacks}; name another one with --against.")
     inform(f"Note: {lacks}; the others are measured.")
-  return pairs
+  return comparisons
 
 
 def _print_device(peaks: dict[str, Any], options: argparse.Namespace) -> None:

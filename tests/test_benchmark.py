@@ -62,8 +62,8 @@ class TestMistakes:
 
   def test_what_a_package_lacks_is_told_and_the_others_are_measured(self, capsys):
     options = benchmark.parse(["benchmark", "--model=all", "--against=torchvision,facenet"])
-    pairs = [(model, *sides) for model, _, sides in benchmark._pairs(options)]
-    assert pairs == [
+    compared = [(model, *sides) for model, _, sides in benchmark._comparisons(options)]
+    assert compared == [
       ("googlenet", "ours", "torchvision"),
       ("inception_v3", "ours", "torchvision"),
       ("inception_resnet_v1", "ours", "facenet"),
@@ -78,8 +78,27 @@ class TestMistakes:
 def test_a_network_is_compared_in_the_dialect_of_the_other():
   assert peers.dialect_of("bn_inception", "pretrainedmodels") == "pretrainedmodels"
   assert peers.dialect_of("inception_v3", "keras") == "slim"
-  assert peers.dialect_of("inception_v3", "flax") == "slim"
   assert peers.dialect_of("googlenet", "timm") is None
+
+
+@pytest.mark.parametrize(
+  ("model", "against", "compared"),
+  [
+    ("inception_v3", "flax", [("slim", "ours", "flax")]),
+    (
+      "inception_v3",
+      "flax,torchvision,keras",
+      [("torchvision", "ours", "torchvision", "flax"), ("slim", "ours", "keras")],
+    ),
+    ("inception_v4", "timm,flax", [("timm", "ours", "timm", "flax")]),
+    ("small_inception", "keras,flax", [("paper", "ours", "flax")]),
+  ],
+)
+def test_implementations_of_one_dialect_take_turns_together(model, against, compared):
+  """And plain layers, of which any dialect can be built, with the first."""
+  options = benchmark.parse(["benchmark", f"--model={model}", f"--against={against}"])
+  found = [(dialect, *sides) for _, dialect, sides in benchmark._comparisons(options)]
+  assert found == compared
 
 
 @pytest.mark.slow
