@@ -126,8 +126,8 @@ def _measure(
 
 
 def _chosen(flag: str, value: str | None, valid: Sequence[str]) -> Sequence[str]:
-  """The values of a flag, with commas between them."""
-  names = [] if value is None else value.split(",")
+  """The values of a flag, with commas between them, each once."""
+  names = [] if value is None else list(dict.fromkeys(value.split(",")))
   for name in names:
     if name not in valid:
       raise UserError(f"{flag} names '{name}'.{did_you_mean(name, valid)}")
@@ -153,9 +153,10 @@ def _comparisons(options: argparse.Namespace) -> list[tuple[str, str, list[str]]
         sides.setdefault(dialect, []).append(name)
       elif name != peers.FLAX:
         missing.setdefault(name, []).append(model)
-    if peers.FLAX in against or not against:  # of any dialect
+    plain = [peers.FLAX] if peers.FLAX in against else []  # of any dialect
+    if plain or not against:
       dialect = next(iter(sides), registry.dialects(model)[0])
-      sides.setdefault(dialect, []).extend(name for name in against if name == peers.FLAX)
+      sides.setdefault(dialect, []).extend(plain)
     comparisons += [(model, dialect, ["ours", *others]) for dialect, others in sides.items()]
   if missing:
     lacks = "; ".join(f"{name} has no {', '.join(models)}" for name, models in missing.items())

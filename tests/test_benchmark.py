@@ -90,7 +90,7 @@ def test_a_network_is_compared_in_the_dialect_of_the_other():
       "flax,torchvision,keras",
       [("torchvision", "ours", "torchvision", "flax"), ("slim", "ours", "keras")],
     ),
-    ("inception_v4", "timm,flax", [("timm", "ours", "timm", "flax")]),
+    ("inception_v4", "timm,flax,timm", [("timm", "ours", "timm", "flax")]),
     ("small_inception", "keras,flax", [("paper", "ours", "flax")]),
   ],
 )

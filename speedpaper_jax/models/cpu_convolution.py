@@ -106,7 +106,8 @@ def _with_gradient_by_images(
   Args:
     forward: the convolution of `x` and `kernel`.
     convolve: the same, in the form whose gradient of `x` is taken.
-    of_image: the kernel's gradient of one image [H, W, C] and its output's [H', W', out].
+    of_image: the kernel's gradient of one image [H, W, C] and its output's [H', W', out], at least
+      float32, in which they are added up.
     x: [N, H, W, C].
     kernel: [height, width, C, out].
   """
@@ -119,8 +120,9 @@ def _with_gradient_by_images(
     def add(total: jax.Array, image: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
       return total + of_row(x, *image), None
 
-    rows = jnp.arange(x.shape[0])  # and not x, which a loop would be asked for a copy of
-    return lax.scan(add, jnp.zeros(kernel.shape, kernel.dtype), (rows, d_y))[0]
+    rows = jnp.arange(x.shape[0])  # of a loop over x itself a copy of x would be kept
+    zeros = jnp.zeros(kernel.shape, jnp.promote_types(x.dtype, jnp.float32))
+    return lax.scan(add, zeros, (rows, d_y))[0].astype(kernel.dtype)
 
   @jax.custom_jvp
   def by_images(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -197,6 +199,8 @@ def _kernel_gradient(
 ) -> jax.Array:
   """Of one image, one product for each row of the kernel: [H, W, C] → [height, width, C, out].
 
+  At least float32, whatever the dtype of the image.
+
   Args:
     x: [H, W, C].
     d_y: the gradient of the output, [H', W', out].
@@ -205,10 +209,16 @@ def _kernel_gradient(
     precision: of the products.
   """
   x = jnp.pad(x, [rows.pads, columns.pads, (0, 0)])
-  d_y = d_y.reshape(-1, d_y.shape[-1])
+  d_y = d_y.astype(x.dtype).reshape(-1, d_y.shape[-1])
+  multiply = functools.partial(
+    jnp.einsum,
+    "pi,po->io",
+    precision=precision,
+    preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+  )
   gradients = []
   for row in range(rows.window):
     seen = [x[rows.seen_by(row), columns.seen_by(column)] for column in range(columns.window)]
     of_row = jnp.concatenate(seen, -1).reshape(d_y.shape[0], -1)
-    gradients.append(jnp.einsum("pi,po->io", of_row, d_y, precision=precision))
+    gradients.append(multiply(of_row, d_y))
   return jnp.stack(gradients).reshape(rows.window, columns.window, x.shape[-1], d_y.shape[-1])

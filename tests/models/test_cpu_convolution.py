@@ -179,6 +179,24 @@ class TestManyMultiplications:
         )
         jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
 
+  @pytest.mark.parametrize("preferred", [None, jnp.float32])
+  def test_a_kernels_gradient_in_bfloat16_is_added_up_in_float32(self, preferred):
+    """And rounded once, to half of bfloat16's last bit."""
+    x, kernel = np.abs(random(0, MANY)), random(1, (3, 3, 16, 90))
+    d_y = np.abs(random(2, (*MANY[:3], 90)))
+    x, kernel, d_y = (jnp.asarray(each, jnp.bfloat16) for each in (x, kernel, d_y))
+
+    def gradient(conv, dtype):
+      conv = functools.partial(conv, window_strides=(1, 1), padding="SAME")
+      of_kernel = functools.partial(conv, x.astype(dtype), preferred_element_type=preferred)
+      y, pull_back = jax.vjp(of_kernel, kernel.astype(dtype))
+      return pull_back(d_y.astype(y.dtype))[0]
+
+    found = jax.jit(gradient, static_argnums=(0, 1))(OURS, jnp.bfloat16)
+    expected = jax.jit(gradient, static_argnums=(0, 1))(PLAIN, jnp.float32)
+    assert found.dtype == jnp.bfloat16
+    assert_allclose(found.astype(jnp.float32), expected, rtol=1.01 * 2**-8)
+
   def test_a_kernels_gradient_is_added_up_image_by_image(self):
     """And an input that asks for no gradient has none computed."""
 
